@@ -1,0 +1,1 @@
+"""RATS Verifier: bytes in, claims and findings out. No network, no clock, no database."""

@@ -1,0 +1,103 @@
+"""Findings: what a verifier decided against, where, against what, by which rule, and how to mend it.
+
+Each scheme declares its checks as `Check`s in its own ``checks.py``; `attestation.registry` collects them. A
+`Finding` can only be made from a `Check`, so the registry and the checks cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """What a finding does to the verdict."""
+
+    FAIL = "fail"
+    INFORM = "inform"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule of a strict verifier.
+
+    Attributes:
+        code: stable, UPPER_SNAKE, prefixed with the scheme (``SNP_DEBUG_ALLOWED``).
+        title: the rule in a few words, as a person would say it.
+        field: the specification's name of what is checked.
+        source: document, revision and section that the rule comes from.
+        remedy: what the operator of the node can do about it.
+        severity: what a violation does under the strict profile, production's default.
+    """
+
+    code: str
+    title: str
+    field: str
+    source: str
+    remedy: str
+    severity: Severity = Severity.FAIL
+
+    def finding(self, *, expected: str, actual: str, where: str = "") -> Finding:
+        """A violation of this rule; `where` narrows `field` (an index, a certificate's subject)."""
+        return Finding(
+            code=self.code,
+            title=self.title,
+            field=f"{self.field} {where}".strip(),
+            expected=expected,
+            actual=actual,
+            remedy=self.remedy,
+            severity=self.severity,
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One violated rule: found `actual` where `expected` was asked for."""
+
+    code: str
+    field: str
+    expected: str
+    actual: str
+    title: str
+    remedy: str
+    severity: Severity
+
+    def to_json(self) -> dict[str, str]:
+        """The finding as it stands in Attestation Results and ``--json`` output."""
+        return {
+            "code": self.code,
+            "field": self.field,
+            "expected": self.expected,
+            "actual": self.actual,
+            "title": self.title,
+            "remedy": self.remedy,
+            "severity": self.severity.value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """One rule that held, kept so that a person sees what was checked and not only what failed."""
+
+    code: str
+    title: str
+    field: str
+    value: str
+
+
+class CheckLog:
+    """Collects, in order, what was checked and what was found; one per device and verification."""
+
+    __slots__ = ("findings", "passed")
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.passed: list[Passed] = []
+
+    def require(self, check: Check, *, ok: bool, expected: str, actual: str, where: str = "") -> bool:
+        """Record the outcome of `check` and return `ok`."""
+        if ok:
+            self.passed.append(Passed(check.code, check.title, f"{check.field} {where}".strip(), actual))
+        else:
+            self.findings.append(check.finding(expected=expected, actual=actual, where=where))
+        return ok

@@ -1,0 +1,86 @@
+"""The words of RFC 9334 as types: Evidence, Endorsements, claims, and what verification returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from attestation.findings import Finding, Passed, Severity
+
+Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None"
+"""JSON without floats: claims must be byte-identical whenever they are computed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The evidence of one device, with the certificates that the device or its host conveyed with it.
+
+    Attributes:
+        slot: the submodule's name in the Attestation Result: ``cpu0``, ``gpu0`` … ``gpu7``, ``nvswitch0`` ….
+        scheme: which verifier reads it: ``snp``, ``nvgpu``, ….
+        data: the evidence itself, exactly as the device made it.
+        certificates: DER, leaf first. They are claims until a chain to a pinned root says otherwise.
+    """
+
+    slot: str
+    scheme: str
+    data: bytes
+    certificates: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Collateral:
+    """Endorsements and revocation data from elsewhere, all as DER; empty fields mean "none was given".
+
+    Attributes:
+        crls: certificate revocation lists.
+    """
+
+    crls: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareIdentity:
+    """Who the hardware is, as its certified evidence says: what enrolment binds to a site.
+
+    Attributes:
+        kind: ``amd-chip-id`` (CHIP_ID, hex), ``nvidia-gpu`` (certified serial number, hex), ….
+        value: lower-case hex.
+    """
+
+    kind: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceResult:
+    """What verification of one device's evidence established.
+
+    Attributes:
+        slot, scheme: as in the evidence.
+        claims: what the evidence says, by the specification's names in lower_snake; only believable where
+            `authentic` holds.
+        identity: the certified hardware identity; None where it is masked or not proven.
+        findings: every violated rule, failing and informing.
+        passed: every rule that held.
+        simulated: the chain ends in a simulator's root, trusted by explicit configuration only.
+        collateral_age: age in seconds of each piece of collateral used, by name.
+    """
+
+    slot: str
+    scheme: str
+    claims: Mapping[str, Json]
+    identity: HardwareIdentity | None
+    findings: tuple[Finding, ...]
+    passed: tuple[Passed, ...] = ()
+    simulated: bool = False
+    collateral_age: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True where no finding fails."""
+        return not any(finding.severity is Severity.FAIL for finding in self.findings)

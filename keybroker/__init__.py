@@ -1,0 +1,1 @@
+"""RATS Relying Party: grants, leases, jobs, assets, sites, keys and the storage beneath them."""

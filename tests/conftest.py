@@ -1,0 +1,19 @@
+"""Fixtures that every test folder shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The shared test vectors (KEYSTEAD_VECTORS, default ../shared/vectors)."""
+    path = Path(os.environ.get("KEYSTEAD_VECTORS", ROOT.parent / "shared" / "vectors"))
+    if not (path / "manifest.json").is_file():
+        pytest.skip(f"NO TEST VECTORS at {path}: set KEYSTEAD_VECTORS to run this test")
+    return path
