@@ -376,9 +376,9 @@ def passport_message(*, ear: str, nonce: bytes, grant: bytes, assets: bytes, hpk
     return encode(LABEL_PASSPORT, sha256(ear.encode("ascii")), nonce, grant, assets, hpke_key)
 
 
-def lease_return_message(*, lease_id: str, nonce: bytes, zeroised: bool) -> bytes:
+def lease_return_message(*, lease_id: str, zeroised: bool) -> bytes:
     """What the node's signing key signs when it returns a lease: did it erase the keys from memory?"""
-    return encode(LABEL_LEASE_RETURN, lease_id.encode("ascii"), nonce, b"\x01" if zeroised else b"\x00")
+    return encode(LABEL_LEASE_RETURN, lease_id.encode("ascii"), b"\x01" if zeroised else b"\x00")
 
 
 def hpke_info(*, transcript: bytes, lease_id: str, ref: AssetRef, key_id: str, policy_digest: bytes) -> bytes:

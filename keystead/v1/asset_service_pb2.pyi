@@ -1,0 +1,170 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from keystead.v1 import asset_ref_pb2 as _asset_ref_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AssetKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ASSET_KIND_UNSPECIFIED: _ClassVar[AssetKind]
+    ASSET_KIND_MODEL: _ClassVar[AssetKind]
+    ASSET_KIND_DATASET: _ClassVar[AssetKind]
+    ASSET_KIND_CHECKPOINT: _ClassVar[AssetKind]
+    ASSET_KIND_ADAPTER: _ClassVar[AssetKind]
+
+class AssetState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ASSET_STATE_UNSPECIFIED: _ClassVar[AssetState]
+    ASSET_STATE_ACTIVE: _ClassVar[AssetState]
+    ASSET_STATE_REVOKED: _ClassVar[AssetState]
+ASSET_KIND_UNSPECIFIED: AssetKind
+ASSET_KIND_MODEL: AssetKind
+ASSET_KIND_DATASET: AssetKind
+ASSET_KIND_CHECKPOINT: AssetKind
+ASSET_KIND_ADAPTER: AssetKind
+ASSET_STATE_UNSPECIFIED: AssetState
+ASSET_STATE_ACTIVE: AssetState
+ASSET_STATE_REVOKED: AssetState
+
+class Residency(_message.Message):
+    __slots__ = ("allowed", "forbidden")
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    FORBIDDEN_FIELD_NUMBER: _ClassVar[int]
+    allowed: _containers.RepeatedScalarFieldContainer[str]
+    forbidden: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, allowed: _Optional[_Iterable[str]] = ..., forbidden: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Asset(_message.Message):
+    __slots__ = ("asset", "kind", "state", "classification", "purposes", "residency", "create_time", "versions")
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
+    PURPOSES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENCY_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    asset: str
+    kind: AssetKind
+    state: AssetState
+    classification: int
+    purposes: _containers.RepeatedScalarFieldContainer[str]
+    residency: Residency
+    create_time: _timestamp_pb2.Timestamp
+    versions: _containers.RepeatedCompositeFieldContainer[AssetVersion]
+    def __init__(self, asset: _Optional[str] = ..., kind: _Optional[_Union[AssetKind, str]] = ..., state: _Optional[_Union[AssetState, str]] = ..., classification: _Optional[int] = ..., purposes: _Optional[_Iterable[str]] = ..., residency: _Optional[_Union[Residency, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[AssetVersion, _Mapping]]] = ...) -> None: ...
+
+class AssetVersion(_message.Message):
+    __slots__ = ("ref", "key_id", "manifest_digest", "create_time")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ref: _asset_ref_pb2.AssetRef
+    key_id: str
+    manifest_digest: bytes
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RegisterAssetRequest(_message.Message):
+    __slots__ = ("request_id", "asset", "kind", "classification", "purposes", "residency")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
+    PURPOSES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENCY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    asset: str
+    kind: AssetKind
+    classification: int
+    purposes: _containers.RepeatedScalarFieldContainer[str]
+    residency: Residency
+    def __init__(self, request_id: _Optional[str] = ..., asset: _Optional[str] = ..., kind: _Optional[_Union[AssetKind, str]] = ..., classification: _Optional[int] = ..., purposes: _Optional[_Iterable[str]] = ..., residency: _Optional[_Union[Residency, _Mapping]] = ...) -> None: ...
+
+class RegisterAssetResponse(_message.Message):
+    __slots__ = ("asset",)
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    asset: Asset
+    def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ...) -> None: ...
+
+class AddAssetVersionRequest(_message.Message):
+    __slots__ = ("request_id", "ref", "key_id", "manifest_digest", "wrapped_key")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REF_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WRAPPED_KEY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    ref: _asset_ref_pb2.AssetRef
+    key_id: str
+    manifest_digest: bytes
+    wrapped_key: bytes
+    def __init__(self, request_id: _Optional[str] = ..., ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., wrapped_key: _Optional[bytes] = ...) -> None: ...
+
+class AddAssetVersionResponse(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: AssetVersion
+    def __init__(self, version: _Optional[_Union[AssetVersion, _Mapping]] = ...) -> None: ...
+
+class GetAssetRequest(_message.Message):
+    __slots__ = ("asset",)
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    asset: str
+    def __init__(self, asset: _Optional[str] = ...) -> None: ...
+
+class GetAssetResponse(_message.Message):
+    __slots__ = ("asset",)
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    asset: Asset
+    def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ...) -> None: ...
+
+class ListAssetsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListAssetsResponse(_message.Message):
+    __slots__ = ("assets", "next_page_token")
+    ASSETS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    assets: _containers.RepeatedCompositeFieldContainer[Asset]
+    next_page_token: str
+    def __init__(self, assets: _Optional[_Iterable[_Union[Asset, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class RevokeAssetRequest(_message.Message):
+    __slots__ = ("request_id", "asset")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    asset: str
+    def __init__(self, request_id: _Optional[str] = ..., asset: _Optional[str] = ...) -> None: ...
+
+class RevokeAssetResponse(_message.Message):
+    __slots__ = ("asset",)
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    asset: Asset
+    def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ...) -> None: ...
+
+class GetWrappingKeyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetWrappingKeyResponse(_message.Message):
+    __slots__ = ("hpke_key", "broker")
+    HPKE_KEY_FIELD_NUMBER: _ClassVar[int]
+    BROKER_FIELD_NUMBER: _ClassVar[int]
+    hpke_key: bytes
+    broker: str
+    def __init__(self, hpke_key: _Optional[bytes] = ..., broker: _Optional[str] = ...) -> None: ...
