@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Found through `pythonpath` in pyproject.toml. Fixtures: postgres_server, postgres_url, postgres_database; opa.
+pytest_plugins = ["postgres_server", "opa_program"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
