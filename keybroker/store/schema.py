@@ -1,0 +1,329 @@
+"""What is in the store: tables, the states that their rows can have, and who refers to whom.
+
+All instants are integer seconds since the Unix epoch. Lists of names are JSON arrays of text in sorted order.
+Digests are SHA-256 (32 bytes). `audit.tables.METADATA` has the log's tables; both live in one database, because a
+release and its record are one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+ID_LENGTH: Final = 255
+"""Longest identifier (`keystead.binding.check_id`)."""
+
+
+class SiteState(StrEnum):
+    """Whether nodes of a site may receive keys."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    RETIRED = "retired"
+
+
+class NodeState(StrEnum):
+    """Whether a node may receive keys."""
+
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"
+    RETIRED = "retired"
+
+
+class AssetKind(StrEnum):
+    """What an asset is."""
+
+    MODEL = "model"
+    DATASET = "dataset"
+    CHECKPOINT = "checkpoint"
+    ADAPTER = "adapter"
+
+
+class AssetState(StrEnum):
+    """Whether keys of an asset, or of one version of it, may be released."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+class JobState(StrEnum):
+    """Whether leases of a job may be acquired."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class LeaseState(StrEnum):
+    """What became of a lease; only a live one is answered again or renewed."""
+
+    LIVE = "live"
+    RETURNED = "returned"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class TextTuple(TypeDecorator[tuple[str, ...]]):
+    """A tuple of text as a JSON array; it is written as it is, so its owner keeps it sorted."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:
+        """Encode on the way in."""
+        del dialect
+        return None if value is None else json.dumps(list(value), ensure_ascii=True, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...] | None:
+        """Decode on the way out."""
+        del dialect
+        return None if value is None else tuple(json.loads(value))
+
+
+def _state(states: type[StrEnum], name: str = "state") -> Enum:
+    return Enum(
+        states,
+        name=name,
+        native_enum=False,
+        create_constraint=False,  # `_one_of` names it, so that migrations can
+        validate_strings=True,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+def _one_of(states: type[StrEnum], name: str = "state") -> CheckConstraint:
+    values = ", ".join(f"'{member.value}'" for member in states)
+    return CheckConstraint(f"{name} IN ({values})", name=name)
+
+
+def _id(length: int = ID_LENGTH) -> String:
+    return String(length)
+
+
+SITE: Final = Table(
+    "site",
+    METADATA,
+    Column("site_id", _id(), primary_key=True),
+    Column("jurisdiction", String(16), nullable=False),
+    Column("facility", Text, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("state", _state(SiteState), nullable=False),
+    Column("valid_until", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    _one_of(SiteState),
+)
+
+NODE: Final = Table(
+    "node",
+    METADATA,
+    Column("node_id", _id(), primary_key=True),
+    Column("site_id", _id(), ForeignKey("site.site_id"), nullable=False, index=True),
+    Column("state", _state(NodeState), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    _one_of(NodeState),
+)
+
+NODE_IDENTITY: Final = Table(
+    "node_identity",
+    METADATA,
+    # KIND:VALUE. One device belongs to one node, for ever: retired nodes keep theirs.
+    Column("identity", String(512), primary_key=True),
+    Column("node_id", _id(), ForeignKey("node.node_id"), nullable=False),
+    Column("slot", String(32), nullable=False),
+    UniqueConstraint("node_id", "slot"),
+)
+
+ASSET: Final = Table(
+    "asset",
+    METADATA,
+    Column("asset", _id(), primary_key=True),
+    Column("tenant", _id(), nullable=False),
+    Column("kind", _state(AssetKind, "kind"), nullable=False),
+    Column("classification", Integer, nullable=False),
+    Column("purposes", TextTuple, nullable=False),
+    Column("residency_allowed", TextTuple, nullable=False),
+    Column("residency_forbidden", TextTuple, nullable=False),
+    Column("state", _state(AssetState), nullable=False),
+    # How many nodes may hold its keys at a time, over all jobs; no limit where it is NULL.
+    Column("max_nodes", Integer),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("classification BETWEEN 0 AND 4", name="classification"),
+    CheckConstraint("max_nodes > 0", name="max_nodes"),
+    Index(None, "tenant", "asset"),
+    _one_of(AssetKind, "kind"),
+    _one_of(AssetState),
+)
+
+ASSET_VERSION: Final = Table(
+    "asset_version",
+    METADATA,
+    Column("asset", _id(), ForeignKey("asset.asset"), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", _id(), nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("manifest_digest", LargeBinary(32), nullable=False),
+    Column("manifest", Text),
+    Column("state", _state(AssetState), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("version > 0", name="version"),
+    _one_of(AssetState),
+)
+
+JOB: Final = Table(
+    "job",
+    METADATA,
+    Column("grant_id", _id(), primary_key=True),
+    Column("tenant", _id(), nullable=False),
+    Column("job_uid", _id(), nullable=False),
+    Column("scheduler", _id(), nullable=False),
+    Column("grant", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("signing_key_id", _id(), nullable=False),
+    Column("state", _state(JobState), nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Column("node_ceiling", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("tenant", "job_uid"),
+    CheckConstraint("node_ceiling > 0", name="node_ceiling"),
+    _one_of(JobState),
+)
+
+LEASE: Final = Table(
+    "lease",
+    METADATA,
+    Column("lease_id", _id(), primary_key=True),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("node_id", _id(), ForeignKey("node.node_id"), nullable=False),
+    Column("grant_id", _id(), ForeignKey("job.grant_id"), nullable=False),
+    Column("job_uid", _id(), nullable=False),
+    Column("tenant", _id(), nullable=False),
+    Column("transcript", LargeBinary(32), nullable=False),
+    Column("hpke_key", LargeBinary, nullable=False),
+    Column("signing_key", LargeBinary, nullable=False),
+    Column("assets", TextTuple, nullable=False),
+    Column("policy_digest", LargeBinary(32), nullable=False),
+    Column("state", _state(LeaseState), nullable=False),
+    Column("granted_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("renewed_count", BigInteger, nullable=False),
+    Column("next_nonce", LargeBinary, nullable=False),
+    Column("entry_hash", LargeBinary(32), nullable=False),
+    Column("attestation_result", Text, nullable=False),
+    Column("obligations", Text, nullable=False),
+    UniqueConstraint("nonce", "node_id"),
+    Index(None, "grant_id", "state"),
+    Index(None, "node_id", "state"),
+    Index(None, "expires_at", "state"),
+    _one_of(LeaseState),
+)
+
+LEASE_RENEWAL: Final = Table(
+    "lease_renewal",
+    METADATA,
+    Column("nonce", LargeBinary, primary_key=True),
+    Column("node_id", _id(), ForeignKey("node.node_id"), primary_key=True),
+    Column("lease_id", _id(), ForeignKey("lease.lease_id"), nullable=False),
+    # 1 for the first renewal; unique per lease, so that two renewals of one state cannot both commit.
+    Column("sequence", BigInteger, nullable=False),
+    Column("transcript", LargeBinary(32), nullable=False),
+    Column("hpke_key", LargeBinary, nullable=False),
+    Column("signing_key", LargeBinary, nullable=False),
+    Column("policy_digest", LargeBinary(32), nullable=False),
+    Column("renewed_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("next_nonce", LargeBinary, nullable=False),
+    Column("entry_hash", LargeBinary(32), nullable=False),
+    Column("attestation_result", Text, nullable=False),
+    Column("obligations", Text, nullable=False),
+    UniqueConstraint("lease_id", "sequence"),
+    CheckConstraint("sequence > 0", name="sequence"),
+)
+
+SPENT_NONCE: Final = Table(
+    "spent_nonce",
+    METADATA,
+    # One nonce serves one node once, be it for a new lease or for a renewal: the two share this key.
+    Column("nonce", LargeBinary, primary_key=True),
+    Column("node_id", _id(), ForeignKey("node.node_id"), primary_key=True),
+    Column("lease_id", _id(), ForeignKey("lease.lease_id"), nullable=False),
+    Column("transcript", LargeBinary(32), nullable=False),
+    Column("spent_at", BigInteger, nullable=False),
+)
+
+IDEMPOTENCY: Final = Table(
+    "idempotency",
+    METADATA,
+    Column("principal", _id(), primary_key=True),
+    Column("request_id", _id(), primary_key=True),
+    Column("method", _id(), nullable=False),
+    Column("request_digest", LargeBinary(32), nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
+)
+
+DOCUMENT: Final = Table(
+    "document",
+    METADATA,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+TENANT_KEY: Final = Table(
+    "tenant_key",
+    METADATA,
+    Column("tenant", _id(), primary_key=True),
+    # 1 for the first key; a rotation adds the next, and data keys name the one that wraps them.
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("generation > 0", name="generation"),
+)
+
+BROKER_KEY: Final = Table(
+    "broker_key",
+    METADATA,
+    # Keys that all replicas share, for example the HPKE key that owners wrap data keys to.
+    Column("name", _id(), primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+EPOCH_KEY: Final = Table(
+    "epoch_key",
+    METADATA,
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
