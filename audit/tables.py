@@ -1,0 +1,146 @@
+"""The log's tables, alike on SQLite and PostgreSQL; a host's migrations include `METADATA`.
+
+Life of an entry: a caller's transaction inserts it *unsequenced* (`audit.log`): `leaf_index` is NULL. The
+sequencer (`audit.sequencer`) gives it its index, adds its hash to the tiles and signs a checkpoint.
+`leaf_hash` and `digest` are never erased, so that every proof outlives the payload; `salt`, `payload` and all
+projections can be.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+METADATA: Final = MetaData()
+"""Every table of the log and nothing else."""
+
+_ROW_ID: Final = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is SQLite's row id
+_NAME: Final = 255
+_LABEL: Final = 600
+
+AUDIT_ENTRY: Final = Table(
+    "audit_entry",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("leaf_index", BigInteger, nullable=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("leaf_hash", LargeBinary(32), nullable=False),
+    Column("salt", LargeBinary(32), nullable=True),
+    Column("payload", LargeBinary, nullable=True),
+    Column("kind", String(64), nullable=True),
+    Column("time", BigInteger, nullable=True),
+    Column("actor_role", String(64), nullable=True),
+    Column("actor_name", String(_NAME), nullable=True),
+    Column("actor_tenant", String(_NAME), nullable=True),
+    Column("tenant", String(_NAME), nullable=True),
+    Column("job", String(_NAME), nullable=True),
+    Column("node", String(_NAME), nullable=True),
+    Column("site", String(_NAME), nullable=True),
+    Column("jurisdiction", String(16), nullable=True),
+    Column("policy_digest", String(64), nullable=True),
+    Column("input_digest", String(64), nullable=True),
+    Column("result", String(16), nullable=True),
+    Column("lease", String(_NAME), nullable=True),
+    CheckConstraint("(salt IS NULL) = (payload IS NULL)", name="ck_audit_entry_erased_whole"),
+    CheckConstraint("leaf_index IS NULL OR leaf_index >= 0", name="ck_audit_entry_leaf_index"),
+    Index("uq_audit_entry_leaf_index", "leaf_index", unique=True),
+    Index("uq_audit_entry_leaf_hash", "leaf_hash", unique=True),
+    Index("ix_audit_entry_job", "job"),
+    Index("ix_audit_entry_node", "node"),
+    Index("ix_audit_entry_lease", "lease"),
+    Index("ix_audit_entry_tenant", "tenant"),
+    Index("ix_audit_entry_time", "time"),
+)
+"""One entry: its hashes, its erasable payload, and the payload's fields as erasable columns for queries."""
+
+Index(
+    "ix_audit_entry_unsequenced",
+    AUDIT_ENTRY.c.id,
+    sqlite_where=AUDIT_ENTRY.c.leaf_index.is_(None),
+    postgresql_where=AUDIT_ENTRY.c.leaf_index.is_(None),
+)
+
+AUDIT_ENTRY_ASSET: Final = Table(
+    "audit_entry_asset",
+    METADATA,
+    Column("entry_id", _ROW_ID, ForeignKey("audit_entry.id", name="fk_audit_entry_asset_entry"), primary_key=True),
+    Column("asset", String(_NAME), primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("counter", BigInteger, nullable=True),
+    CheckConstraint("counter IS NULL OR counter > 0", name="ck_audit_entry_asset_counter"),
+    Index("uq_audit_entry_asset_counter", "asset", "counter", unique=True),
+)
+"""Which asset versions an entry names; `counter` numbers an asset's entries from 1 in the log's order."""
+
+AUDIT_ENTRY_HARDWARE: Final = Table(
+    "audit_entry_hardware",
+    METADATA,
+    Column("entry_id", _ROW_ID, ForeignKey("audit_entry.id", name="fk_audit_entry_hardware_entry"), primary_key=True),
+    Column("hardware", String(_LABEL), primary_key=True),
+    Index("ix_audit_entry_hardware_hardware", "hardware"),
+)
+"""Which hardware identities an entry names."""
+
+AUDIT_ENTRY_REASON: Final = Table(
+    "audit_entry_reason",
+    METADATA,
+    Column("entry_id", _ROW_ID, ForeignKey("audit_entry.id", name="fk_audit_entry_reason_entry"), primary_key=True),
+    Column("reason", String(64), primary_key=True),
+    Index("ix_audit_entry_reason_reason", "reason"),
+)
+"""The codes that say why an entry's request was denied or ended."""
+
+AUDIT_ASSET_COUNTER: Final = Table(
+    "audit_asset_counter",
+    METADATA,
+    Column("asset", String(_NAME), primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+)
+"""How many entries of each asset are sequenced; it outlives the erasure of the entries themselves."""
+
+AUDIT_TILE: Final = Table(
+    "audit_tile",
+    METADATA,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tile_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("width", SmallInteger, nullable=False),
+    Column("hashes", LargeBinary(8192), nullable=False),
+    CheckConstraint("width BETWEEN 1 AND 256", name="ck_audit_tile_width"),
+)
+"""C2SP tlog-tiles of height 8; a narrower partial tile is a prefix of the one that is stored."""
+
+AUDIT_CHECKPOINT: Final = Table(
+    "audit_checkpoint",
+    METADATA,
+    Column("tree_size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root_hash", LargeBinary(32), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+)
+"""Every checkpoint that was signed, as its C2SP signed note."""
+
+AUDIT_STATE: Final = Table(
+    "audit_state",
+    METADATA,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("origin", String(_NAME), nullable=False),
+    Column("tree_size", BigInteger, nullable=False),
+    Column("frontier", LargeBinary(2048), nullable=False),
+    CheckConstraint("id = 1", name="ck_audit_state_single_row"),
+    CheckConstraint("tree_size >= 0", name="ck_audit_state_tree_size"),
+)
+"""The one row that sequencers lock: how far the log is sequenced, and its Merkle frontier."""
