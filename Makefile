@@ -1,0 +1,101 @@
+# Keystead's workshop. Two commands matter on a fresh machine with Python 3.11 or later, and each does its own set-up:
+#   make demo    runs the product, embedded
+#   make test    runs the gates and the tests
+# `make help` lists the rest. PYTHON names the interpreter that makes .venv/ (default: python3).
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+OPA_VERSION := 1.22.2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Processes for the tests; more than eight gain nothing, since the slowest test bounds the run.
+PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
+PACKAGES := keystead attestation policy audit sealed keybroker attester
+
+# The set-up builds opa into .cache/bin only where no matching one was found, so first on PATH it shadows nothing wanted.
+export PATH := $(CURDIR)/.cache/bin:$(PATH)
+
+.PHONY: help demo test check bench docs lock protos clean setup tools \
+	check-format check-lint check-types check-layers check-docstrings check-protos check-policies
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | awk -F'|' '{printf "  %-16s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.keystead ## Set up what it needs and run the demo: attest, decide, release, audit, in one process
+	$(BIN)/keystead demo
+
+test: setup check ## Set up everything, run the gates, then every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: check-format check-lint check-types check-layers check-docstrings check-protos check-policies ## Run the gates: format, lint, types, layers, docstrings, protos, policies
+
+check-format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+check-lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+check-types: $(VENV)/.dev
+	$(BIN)/mypy
+	$(BIN)/mypy scripts
+
+check-layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+check-docstrings: $(VENV)/.dev
+	$(BIN)/interrogate --quiet $(PACKAGES) scripts
+
+check-protos: $(VENV)/.dev
+	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/buf lint
+	sh scripts/check_breaking.sh $(BIN)/buf
+
+check-policies: $(VENV)/.dev tools
+	$(BIN)/python -m policy.gate
+
+bench: $(VENV)/.dev ## Measure, side by side in one run, and print the tables
+	$(BIN)/python -m bench
+
+docs: $(VENV)/.dev ## Check that every link in the documents resolves
+	$(BIN)/python scripts/check_docs.py
+
+protos: $(VENV)/.dev ## Generate keystead/v1 from protos/
+	$(BIN)/python scripts/generate_protos.py
+
+lock: ## Resolve pyproject.toml into requirements/*.txt (UPGRADE=1 takes the newest versions)
+	PYTHON="$(PYTHON)" UPGRADE="$(UPGRADE)" sh scripts/lock.sh
+
+setup: $(VENV)/.dev tools ## Make .venv/ with the development tools, and find or install opa and PostgreSQL
+
+tools: $(VENV)/.dev
+	@sh scripts/setup_opa.sh $(OPA_VERSION)
+	@sh scripts/setup_packages.sh
+
+clean: ## Remove everything that the other targets made
+	rm -rf $(VENV) .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Keystead needs Python 3.11 or later: name one, as in `make PYTHON=python3.12 $(MAKECMDGOALS)`' >&2; exit 2; }
+	@"$(PYTHON)" -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo 'cannot make a virtual environment: on Debian install python3-venv' >&2; exit 2; }
+
+# Each stamp lies in the environment that it describes, so that removing .venv/ removes them too.
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.keystead: pyproject.toml $(VENV)/.runtime
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.keystead
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
