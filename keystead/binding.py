@@ -214,8 +214,8 @@ class AssetRef:
 
 
 def asset_list_bytes(assets: Sequence[AssetRef]) -> bytes:
-    """Canonical asset list: sorted by asset and version, each ``asset@version``."""
-    return encode(LABEL_ASSET_LIST, encode_list([str(ref).encode("ascii") for ref in sorted(set(assets))]))
+    """Canonical asset list: ``TENANT/NAME@VERSION`` each, sorted by its bytes, without repeats."""
+    return encode(LABEL_ASSET_LIST, encode_list(sorted({str(ref).encode("ascii") for ref in assets})))
 
 
 def asset_list_digest(assets: Sequence[AssetRef]) -> bytes:

@@ -1,0 +1,140 @@
+"""A broker's configuration: one TOML file, every key checked, none guessed.
+
+Paths in the file are relative to the file. `keystead init` writes a complete one.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from keybroker.errors import ConfigError
+
+CONFIG_NAME: Final = "keystead.toml"
+_NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BrokerSection(_Section):
+    """Who this broker is: `name` is the logical service, the same for every replica."""
+
+    name: Annotated[str, Field(pattern=_NAME)]
+    trust_domain: Annotated[str, Field(pattern=_NAME)]
+    listen: str = "127.0.0.1:8750"
+
+
+class StorageSection(_Section):
+    """Where state lives: an SQLAlchemy URL (``sqlite:///…`` or ``postgresql+psycopg://…``)."""
+
+    database: str
+
+
+class KeysSection(_Section):
+    """Where the broker's private keys and root key lie; files readable by their owner only."""
+
+    directory: str = "keys"
+
+
+class TlsSection(_Section):
+    """PEM files: the CA for client certificates, and the server's certificate chain and key."""
+
+    ca: str = "tls/ca.pem"
+    certificate: str = "tls/broker.pem"
+    key: str = "tls/broker.key"
+
+
+class AttestationSection(_Section):
+    """Reference values, and simulators' roots (DER files), which are trusted only because they stand here."""
+
+    reference_values: str | None = None
+    simulated_amd_roots: tuple[str, ...] = ()
+    simulated_nvidia_roots: tuple[str, ...] = ()
+    crls: tuple[str, ...] = ()
+    result_seconds: Annotated[int, Field(ge=10, le=86_400)] = 300
+
+
+class PolicySection(_Section):
+    """Which compiled packs decide (the shipped ones where None), and the settings that they read as data."""
+
+    appraisal: str | None = None
+    release: str | None = None
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class LimitsSection(_Section):
+    """Bounds. Challenge keys must outlive the longest lease and its grace, so that a renewal's nonce always checks."""
+
+    lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = 3_600
+    grant_seconds: Annotated[int, Field(ge=10, le=90 * 86_400)] = 7 * 86_400
+    epoch_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3_600
+    nonce_seconds: Annotated[int, Field(ge=60, le=7 * 86_400)] = 2 * 86_400
+    message_bytes: Annotated[int, Field(ge=64 << 10, le=64 << 20)] = 4 << 20
+    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    unauthenticated_records_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 60
+
+
+class BrokerConfig(_Section):
+    """The whole file."""
+
+    broker: BrokerSection
+    storage: StorageSection
+    keys: KeysSection = Field(default_factory=KeysSection)
+    tls: TlsSection = Field(default_factory=TlsSection)
+    attestation: AttestationSection = Field(default_factory=AttestationSection)
+    policy: PolicySection = Field(default_factory=PolicySection)
+    limits: LimitsSection = Field(default_factory=LimitsSection)
+    base: Path = Field(default=Path(), exclude=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the configuration from `path`, or from ``keystead.toml`` in it if it is a directory.
+
+        Raises:
+            ConfigError: not readable, not TOML, or a key that is missing, unknown or of the wrong type.
+        """
+        file = path / CONFIG_NAME if path.is_dir() else path
+        try:
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{file}: {error.strerror}; `keystead init` makes a first one") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: not TOML: {error}") from None
+        if "base" in document:
+            raise ConfigError(f"{file}: base: unknown key; remove it")
+        try:
+            config = cls.model_validate_json(_json(document))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{file}: {where}: {first['msg']}") from None
+        if config.limits.nonce_seconds < config.limits.lease_seconds + config.limits.epoch_seconds:
+            raise ConfigError(f"{file}: limits.nonce_seconds must be at least limits.lease_seconds + epoch_seconds")
+        return config.model_copy(update={"base": file.parent.resolve()})
+
+    def path(self, name: str) -> Path:
+        """A path from the file, taken relative to the file."""
+        return self.base / name
+
+    @property
+    def database_url(self) -> str:
+        """The database URL, with a relative SQLite path taken relative to the file."""
+        prefix = "sqlite:///"
+        url = self.storage.database
+        if url.startswith(prefix):
+            return prefix + str(self.base / url.removeprefix(prefix))
+        return url
+
+
+def _json(document: dict[str, object]) -> str:
+    # Strict models take tuples from JSON arrays; TOML's dates have no JSON form and no place in this file.
+    try:
+        return json.dumps(document)
+    except TypeError as error:
+        raise ConfigError(f"configuration: {error}; dates are written as strings") from None

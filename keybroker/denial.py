@@ -1,0 +1,77 @@
+"""A refusal and all its reasons: what was checked, where, what was found and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from keybroker.errors import KeybrokerError
+from policy.decision import Denial
+
+from attestation.findings import Finding, Severity
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reason:
+    """One reason for a refusal."""
+
+    code: str
+    field: str
+    expected: str
+    actual: str
+    message: str
+    remedy: str
+
+
+def from_findings(findings: Iterable[Finding], *, slot: str) -> list[Reason]:
+    """The failing findings of one device as reasons; `slot` says whose they are."""
+    return [
+        Reason(
+            code=finding.code,
+            field=f"{slot}: {finding.field}",
+            expected=finding.expected,
+            actual=finding.actual,
+            message=finding.title,
+            remedy=finding.remedy,
+        )
+        for finding in findings
+        if finding.severity is Severity.FAIL
+    ]
+
+
+def from_denials(denials: Iterable[Denial]) -> list[Reason]:
+    """A policy's denials as reasons."""
+    return [
+        Reason(
+            code=denial.code,
+            field=denial.field,
+            expected=denial.expected,
+            actual=denial.actual,
+            message=denial.message,
+            remedy=denial.remedy,
+        )
+        for denial in denials
+    ]
+
+
+def ordered(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Each reason once, sorted."""
+    return tuple(sorted(set(reasons)))
+
+
+class DeniedError(KeybrokerError):
+    """The decision is no.
+
+    Attributes:
+        reasons: every reason at once, sorted; never empty.
+        record_hash: RFC 9162 hash of the audit entry that remembers the refusal; empty where it was aggregated.
+    """
+
+    code: ClassVar[str] = "DENIED"
+
+    def __init__(self, reasons: Iterable[Reason], *, record_hash: bytes = b"") -> None:
+        self.reasons = ordered(reasons)
+        self.record_hash = record_hash
+        codes = ", ".join(dict.fromkeys(reason.code for reason in self.reasons))
+        super().__init__(f"denied: {codes}")
