@@ -118,12 +118,14 @@ def in_transaction(connection: Connection) -> bool:
     SQLite rolls a whole transaction back by itself when the disk is full or fails
     (https://www.sqlite.org/lang_transaction.html, section 3.1); what followed would commit statement by statement.
     """
-    raw = connection.connection.dbapi_connection
-    if isinstance(raw, sqlite3.Connection):
-        return raw.in_transaction
-    if isinstance(raw, psycopg.Connection):
-        return raw.info.transaction_status is psycopg.pq.TransactionStatus.INTRANS
-    return False
+    raw: object = connection.connection.driver_connection
+    match raw:
+        case sqlite3.Connection():
+            return raw.in_transaction
+        case psycopg.Connection():
+            return raw.info.transaction_status is psycopg.pq.TransactionStatus.INTRANS
+        case _:
+            return False
 
 
 def _read_options(engine: Engine) -> dict[str, bool]:
@@ -166,8 +168,8 @@ def _connect_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA journal_mode=WAL")
-        mode = cursor.fetchone()[0]
-        if mode != "wal":
+        mode = cursor.fetchone()
+        if mode != ("wal",):
             raise StoreConfigurationError(
                 f"SQLite cannot use its write-ahead log here (it offers {mode!r}): put the file on a local disk"
             )
@@ -217,11 +219,12 @@ def _connect_postgresql(connection: DBAPIConnection, _record: ConnectionPoolEntr
             " current_setting('synchronous_commit'), current_setting('fsync')",
             (f"{STATEMENT_TIMEOUT}s", f"{LOCK_TIMEOUT}s", f"{IDLE_TIMEOUT}s"),
         )
-        *_, synchronous, fsync = cursor.fetchone()
+        row = cursor.fetchone()
     finally:
         cursor.close()
     # Ends the transaction that the driver opened; a rollback would undo the settings.
     connection.commit()
+    *_, synchronous, fsync = row or ("nothing", "nothing")
     if synchronous not in _DURABLE or fsync != "on":
         raise StoreConfigurationError(
             f"synchronous_commit is {synchronous!r} and fsync {fsync!r}, so a commit may be lost: set both to 'on'"
