@@ -46,10 +46,11 @@ check-types: $(VENV)/.dev
 	$(BIN)/mypy scripts
 
 check-layers: $(VENV)/.dev
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 check-docstrings: $(VENV)/.dev
-	$(BIN)/interrogate --quiet $(PACKAGES) scripts
+	@$(BIN)/interrogate --quiet $(PACKAGES) scripts || \
+		{ $(BIN)/interrogate -vv --omit-covered-files $(PACKAGES) scripts; exit 1; }
 
 check-protos: $(VENV)/.dev
 	$(BIN)/python scripts/generate_protos.py --check
