@@ -6,11 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Found through `pythonpath` in pyproject.toml. Fixtures: postgres_server, postgres_url, postgres_database; opa.
 pytest_plugins = ["postgres_server", "opa_program"]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# No deadline: how long one example takes says more of the machine's other work than of the code. On CI examples are the
+# same in every run of the same code, so that a change is never refused for what an earlier one did.
+settings.register_profile("keystead", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.load_profile("keystead")
 
 
 @pytest.fixture(scope="session")
