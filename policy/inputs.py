@@ -1,0 +1,226 @@
+"""What each pack is asked about: input and settings documents as models, and their JSON Schemas.
+
+The models are the contract between the broker, which fills them, and the packs, which read them; the schemas in
+``packs/schemas`` are generated from them, and `opa check` holds the packs against the schemas. Instants and ages are
+integer seconds, so that no policy parses a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from policy.documents import MAX_INTEGER, encode_document
+
+Seconds: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INTEGER, description="Seconds since the Unix epoch.")]
+Duration: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INTEGER, description="Seconds.")]
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=300)]
+Jurisdiction: TypeAlias = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$",
+        description="ISO 3166-1 alpha-2 country, or ISO 3166-2 subdivision (DE-BY), of where a site stands.",
+    ),
+]
+Area: TypeAlias = Annotated[
+    str,
+    Field(
+        pattern=r"^(\*|[A-Z]{2}(-[A-Z0-9]{1,3})?|[A-Z]{2,16})$",
+        description="A jurisdiction, a group of the pack's data (EU, EEA), or * for every place.",
+    ),
+]
+
+BINDING_FULL: Final = "key-and-devices"
+"""The CPU evidence vouches for the node's keys and for every device's evidence (DESIGN, "Handshake")."""
+
+
+class Document(BaseModel):
+    """Base of every model here: frozen, strict, no unknown members."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def to_input(self) -> dict[str, object]:
+        """The document as `PolicyEngine.evaluate` takes it and as audit records store it."""
+        return self.model_dump(mode="json")
+
+    def to_bytes(self) -> bytes:
+        """The canonical encoding (RFC 8785): what is evaluated, digested and stored is the same bytes.
+
+        Raises:
+            PolicyInputError: a claim holds a float or is too large.
+        """
+        return encode_document(self.to_input(), what=type(self).__name__)
+
+
+class FindingInput(Document):
+    """A verifier's finding, as `attestation.findings.Finding.to_json` writes it."""
+
+    code: Name
+    severity: Literal["fail", "inform"]
+    field: str
+    expected: str
+    actual: str
+    title: str
+    remedy: str
+
+
+class DeviceInput(Document):
+    """What verification of one device established."""
+
+    slot: Name = Field(description="cpu0, gpu0 …, nvswitch0 …")
+    scheme: Name = Field(description="snp, tdx, nvgpu, …")
+    simulated: bool
+    identity: Name | None = Field(description="Certified hardware identity, KIND:HEX; null where it is not proven.")
+    claims: dict[str, JsonValue]
+    findings: tuple[FindingInput, ...]
+    collateral_age: dict[str, Duration] = Field(description="Age of each piece of collateral used, by its name.")
+
+
+class AppraisalInput(Document):
+    """Input of the ``appraisal`` pack: the verified evidence of one node."""
+
+    now: Seconds
+    binding_level: Name
+    node_findings: tuple[FindingInput, ...] = Field(description="Findings about the devices as a set.")
+    devices: tuple[DeviceInput, ...]
+
+
+class GrantInput(Document):
+    """The job grant (`keystead.binding.JobGrant`). Empty `nodes` or `sites` do not narrow it."""
+
+    grant_id: Name
+    tenant: Name
+    job_uid: Name
+    scheduler: Name
+    assets: tuple[Name, ...] = Field(description="TENANT/NAME@VERSION")
+    purposes: tuple[Name, ...]
+    nodes: tuple[Name, ...]
+    sites: tuple[Name, ...]
+    node_ceiling: int = Field(ge=0, le=MAX_INTEGER)
+    not_before: Seconds
+    not_after: Seconds
+
+
+class JobInput(Document):
+    """The job as the broker knows it; at stage ``authorize`` the job that would be opened."""
+
+    state: Literal["open", "closed"]
+    live_nodes: tuple[Name, ...] = Field(description="Nodes that hold a live lease of this job.")
+
+
+class ResidencyInput(Document):
+    """Where an asset may be used: within `allowed`, and within none of `forbidden`."""
+
+    allowed: tuple[Area, ...]
+    forbidden: tuple[Area, ...]
+
+
+class AssetInput(Document):
+    """One version of one asset with the constraints that travel with it."""
+
+    asset: Name = Field(description="TENANT/NAME")
+    version: int = Field(ge=1, le=MAX_INTEGER)
+    tenant: Name
+    kind: Name = Field(description="model, dataset, checkpoint, …")
+    state: Literal["active", "revoked"]
+    classification: int = Field(ge=0, le=MAX_INTEGER)
+    purposes: tuple[Name, ...]
+    residency: ResidencyInput
+    require_hardware: bool = Field(description="True: never on a simulated TEE, whatever the settings say.")
+
+
+class NodeInput(Document):
+    """The enrolled node that the attested identities resolve to, and how its claims compare."""
+
+    node_id: Name
+    state: Literal["active", "quarantined", "retired"]
+    claimed_node_id: Name = Field(description="What the node's runtime data says.")
+    device_set_matches: bool = Field(description="The attested identities are exactly the enrolled set.")
+
+
+class SiteInput(Document):
+    """The enrolled site of a node; `valid_until` ends its signed record."""
+
+    site_id: Name
+    jurisdiction: Jurisdiction
+    state: Literal["active", "suspended", "retired"]
+    valid_until: Seconds
+
+
+class AttestationInput(Document):
+    """What the appraisal of the node decided."""
+
+    allow: bool
+    status: int = Field(ge=-128, le=127, description="Worst AR4SI status of any device: 0, 2, 32 or 96.")
+    simulated: bool
+    policy_digest: Name = Field(description="`PolicyEngine.digest` of the appraisal.")
+    codes: tuple[Name, ...] = Field(
+        description="Codes of the appraisal's denials, or of an Attestation Result's findings."
+    )
+    age: Duration = Field(description="Seconds since the appraisal: 0, or the age of a presented Attestation Result.")
+
+
+class ReleaseInput(Document):
+    """Input of the ``release`` pack: may this job have this asset's key on this node, now?
+
+    At stage ``authorize`` there is no node: `node`, `site` and `attestation` are null, and `candidate_sites` lists the
+    sites where the job may run (null where that is not known).
+    """
+
+    stage: Literal["authorize", "acquire", "renew"]
+    now: Seconds
+    grant: GrantInput
+    job: JobInput
+    asset: AssetInput
+    node: NodeInput | None
+    site: SiteInput | None
+    attestation: AttestationInput | None
+    candidate_sites: tuple[SiteInput, ...] | None
+
+
+class Settings(Document):
+    """``data.settings``: what the operator may turn without writing Rego. The defaults are production's."""
+
+    allow_simulated: bool = Field(default=False, description="Accept simulated TEEs: demo and tests only.")
+    binding_levels: tuple[Name, ...] = Field(default=(BINDING_FULL,), description="Accepted binding levels.")
+    cpu_schemes: tuple[Name, ...] = Field(default=("snp", "tdx"), description="Schemes that prove a CPU TEE.")
+    schemes_without_debug: tuple[Name, ...] = Field(
+        default=("nvgpu", "nvswitch"), description="Schemes whose evidence carries no debug state to check."
+    )
+    measurements: tuple[Name, ...] = Field(
+        default=(), description="Approved launch measurements of CPU TEEs, hex; empty: not appraised, and said so."
+    )
+    collateral_age_ceiling: dict[str, Duration] = Field(
+        default={"*": 30 * 86_400}, description="Oldest accepted collateral by name, in seconds; * for any other."
+    )
+    attestation_age_ceiling: Duration = Field(default=900, description="Oldest accepted appraisal, in seconds.")
+    attestation_status_ceiling: int = Field(
+        default=32, ge=0, le=127, description="Worst accepted AR4SI status: 2 affirming, 32 warning."
+    )
+    lease_ceiling: Duration = Field(default=3600, description="Longest lease, in seconds.")
+    re_attest: Duration = Field(default=900, description="Seconds after which a lease holder must attest again.")
+
+    def to_data(self) -> dict[str, object]:
+        """The `data` argument of `PolicyEngine`."""
+        return {"settings": self.to_input()}
+
+
+SCHEMAS: Final[Mapping[str, type[Document]]] = {
+    "appraisal": AppraisalInput,
+    "release": ReleaseInput,
+    "settings": Settings,
+}
+"""The models by the name of their schema file."""
+
+
+def render_schema(name: str) -> str:
+    """The text of ``packs/schemas/<name>.json``."""
+    return json.dumps(SCHEMAS[name].model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def render_settings() -> str:
+    """The text of ``packs/settings/data.json``: the defaults of `Settings`."""
+    return json.dumps(Settings().to_input(), indent=2, ensure_ascii=False) + "\n"
