@@ -1,0 +1,163 @@
+"""Appending to the log, inside the transaction of whatever is being recorded.
+
+An append inserts an *unsequenced* entry: it is durable with the caller's commit and gone with the caller's
+rollback. The sequencer gives it its place later. The entry hash is known at once, so a receipt can promise it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, delete, insert, select, update
+
+from audit.envelope import Leaf, new_salt
+from audit.errors import EntryNotFoundError, RecordError
+from audit.records import MAX_ITEMS, Actor, Kind, Record, Result
+from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
+from keystead.binding import AssetRef
+
+ERASED_INDEXES: Final = "leaf_indexes"
+"""The detail of an ``audit.erased`` record that lists what was erased."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEntry:
+    """An entry that waits for its place in the log.
+
+    Attributes:
+        id: its row, which has nothing to do with its later index.
+        entry_hash: RFC 9162 hash of its leaf; a receipt promises it.
+    """
+
+    id: int
+    entry_hash: bytes
+
+
+def projections(record: Record) -> dict[str, Any]:
+    """The record's fields as columns of `AUDIT_ENTRY`, for queries."""
+    return {
+        "kind": record.kind.value,
+        "time": record.time,
+        "actor_role": record.actor.role,
+        "actor_name": record.actor.name,
+        "actor_tenant": record.actor.tenant,
+        "tenant": record.tenant,
+        "job": record.job,
+        "node": record.node,
+        "site": record.site,
+        "jurisdiction": record.jurisdiction,
+        "policy_digest": record.policy_digest,
+        "input_digest": record.input_digest,
+        "result": record.result.value,
+        "lease": record.lease,
+    }
+
+
+_NO_PROJECTIONS: Final = dict.fromkeys(
+    (
+        "kind",
+        "time",
+        "actor_role",
+        "actor_name",
+        "actor_tenant",
+        "tenant",
+        "job",
+        "node",
+        "site",
+        "jurisdiction",
+        "policy_digest",
+        "input_digest",
+        "result",
+        "lease",
+    )
+)
+
+
+def append(connection: Connection, record: Record) -> PendingEntry:
+    """Insert one unsequenced entry in the caller's transaction.
+
+    Raises:
+        RecordError: the record is too large.
+    """
+    return append_many(connection, [record])[0]
+
+
+def append_many(connection: Connection, records: Sequence[Record]) -> tuple[PendingEntry, ...]:
+    """Insert unsequenced entries, in this order, in the caller's transaction.
+
+    Raises:
+        RecordError: a record is too large; nothing was inserted.
+    """
+    if not records:
+        return ()
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        payload, salt = record.payload(), new_salt()
+        leaf = Leaf.commit(salt=salt, payload=payload)
+        row = {"digest": leaf.digest, "leaf_hash": leaf.entry_hash(), "salt": salt, "payload": payload}
+        rows.append(row | projections(record))
+    if len(rows) == 1:  # a plain INSERT … RETURNING, without the bookkeeping of many
+        ids = [connection.execute(insert(AUDIT_ENTRY).values(rows[0]).returning(AUDIT_ENTRY.c.id)).scalar_one()]
+    else:
+        statement = insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id, sort_by_parameter_order=True)
+        ids = list(connection.scalars(statement, rows).all())
+    assets: list[dict[str, Any]] = []
+    hardware: list[dict[str, Any]] = []
+    reasons: list[dict[str, Any]] = []
+    for entry_id, record in zip(ids, records, strict=True):
+        refs = [AssetRef.parse(text) for text in record.assets]
+        assets += [{"entry_id": entry_id, "asset": ref.asset, "version": ref.version} for ref in refs]
+        hardware += [{"entry_id": entry_id, "hardware": text} for text in record.hardware]
+        reasons += [{"entry_id": entry_id, "reason": text} for text in record.reasons]
+    _insert_all(connection, AUDIT_ENTRY_ASSET, assets)
+    _insert_all(connection, AUDIT_ENTRY_HARDWARE, hardware)
+    _insert_all(connection, AUDIT_ENTRY_REASON, reasons)
+    return tuple(PendingEntry(entry_id, row["leaf_hash"]) for entry_id, row in zip(ids, rows, strict=True))
+
+
+def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time: int) -> PendingEntry:
+    """Erase payload, salt and projections of sequenced entries, and record who did it, in one transaction.
+
+    Their leaves stay, so every proof still verifies. The ``audit.erased`` record names the indexes; a full
+    verification reports an erased entry that no such record names. That record itself can not be erased.
+
+    Raises:
+        RecordError: no index, too many, or an ``audit.erased`` record among them.
+        EntryNotFoundError: an index is not in the log, or erased already.
+    """
+    wanted = sorted(set(indexes))
+    if not 1 <= len(wanted) <= MAX_ITEMS:
+        raise RecordError(f"erase: {len(wanted)} entries, 1 to {MAX_ITEMS} can be erased at once")
+    found = connection.execute(
+        select(AUDIT_ENTRY.c.id, AUDIT_ENTRY.c.leaf_index, AUDIT_ENTRY.c.kind, AUDIT_ENTRY.c.payload.is_(None)).where(
+            AUDIT_ENTRY.c.leaf_index.in_(wanted)
+        )
+    ).all()
+    present = {index for _, index, _, erased in found if not erased}
+    missing = [index for index in wanted if index not in present]
+    if missing:
+        raise EntryNotFoundError(f"erase: entry {missing[0]} is not in the log, or was erased already")
+    for _, index, kind, _ in found:
+        if kind == Kind.AUDIT_ERASED.value:
+            raise RecordError(f"erase: entry {index} records an erasure and is kept")
+    ids = [row_id for row_id, _, _, _ in found]
+    connection.execute(
+        update(AUDIT_ENTRY).where(AUDIT_ENTRY.c.id.in_(ids)).values(salt=None, payload=None, **_NO_PROJECTIONS)
+    )
+    for table in (AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON):
+        connection.execute(delete(table).where(table.c.entry_id.in_(ids)))
+    record = Record.build(
+        kind=Kind.AUDIT_ERASED,
+        time=time,
+        actor=actor,
+        result=Result.RECORDED,
+        detail={ERASED_INDEXES: tuple(str(index) for index in wanted)},
+    )
+    return append(connection, record)
