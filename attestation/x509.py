@@ -38,84 +38,84 @@ DEFAULT_CACHED_CHAINS: Final = 4096
 """Chains that a `ChainCache` keeps: one per device, some 4 KiB of certificates each."""
 
 _RFC = "RFC 5280, section "
-_ASK_VENDOR = "fetch the certificate chain from the device again; if it stays so, ask the device's vendor"
+_ASK_VENDOR = "Fetch the certificate chain from the device again; if it stays so, ask the device's vendor."
 
 CHAIN_LENGTH: Final = Check(
     code="X509_CHAIN_LENGTH",
-    title="The chain has exactly the expected number of certificates, all different",
+    title="the chain has exactly the expected number of certificates, all different",
     field="certificate chain",
     source=_RFC + "6.1",
-    remedy="send the whole chain, leaf first and root last, and nothing else",
+    remedy="Send the whole chain, leaf first and root last, and nothing else.",
 )
 ROOT_PINNED: Final = Check(
     code="X509_ROOT_PINNED",
-    title="The chain ends in a pinned root",
+    title="the chain ends in a pinned root",
     field="root certificate SHA-256",
     source=_RFC + "6.1.1 (d), trust anchor information",
-    remedy="the device is not of the vendor whose root is pinned; check which trust anchors are configured",
+    remedy="The device is not of the vendor whose root is pinned; check which trust anchors are configured.",
 )
 ALGORITHM: Final = Check(
     code="X509_ALGORITHM",
-    title="Keys and signatures use the one algorithm that the vendor uses",
+    title="keys and signatures use the one algorithm that the vendor uses",
     field="signatureAlgorithm, subjectPublicKeyInfo",
     source=_RFC + "4.1.1.2, 4.1.2.7",
     remedy=_ASK_VENDOR,
 )
 NAMES: Final = Check(
     code="X509_NAMES",
-    title="Each certificate names its successor as issuer, the root itself",
+    title="each certificate names its successor as issuer, the root itself",
     field="issuer",
     source=_RFC + "6.1.3 (a) (4)",
-    remedy="send the chain in order, leaf first; the certificates are not of one chain",
+    remedy="Send the chain in order, leaf first; the certificates are not of one chain.",
 )
 KEY_IDENTIFIERS: Final = Check(
     code="X509_KEY_IDENTIFIERS",
-    title="Each authority key identifier is the issuer's subject key identifier",
+    title="each authority key identifier is the issuer's subject key identifier",
     field="authorityKeyIdentifier",
     source=_RFC + "4.2.1.1",
-    remedy="the certificates are not of one chain; fetch the chain from the device again",
+    remedy="The certificates are not of one chain; fetch the chain from the device again.",
 )
 SIGNATURES: Final = Check(
     code="X509_SIGNATURES",
-    title="Each certificate is signed by its successor, the root by itself",
+    title="each certificate is signed by its successor, the root by itself",
     field="signatureValue",
     source=_RFC + "6.1.3 (a) (1)",
-    remedy="the certificate was altered or is not of this chain; fetch the chain from the device again",
+    remedy="The certificate was altered or is not of this chain; fetch the chain from the device again.",
 )
 AUTHORITIES: Final = Check(
     code="X509_AUTHORITIES",
-    title="Every issuer is a certificate authority, and the leaf is none",
+    title="every issuer is a certificate authority, and the leaf is none",
     field="basicConstraints",
     source=_RFC + "4.2.1.9, 6.1.4 (k)",
     remedy=_ASK_VENDOR,
 )
 PATH_LENGTH: Final = Check(
     code="X509_PATH_LENGTH",
-    title="No issuer has more certificate authorities below it than it allows",
+    title="no issuer has more certificate authorities below it than it allows",
     field="basicConstraints pathLenConstraint",
     source=_RFC + "4.2.1.9, 6.1.4 (l)",
     remedy=_ASK_VENDOR,
 )
 KEY_USAGE: Final = Check(
     code="X509_KEY_USAGE",
-    title="Issuers may sign certificates, the leaf may sign evidence and nothing else",
+    title="issuers may sign certificates, the leaf may sign evidence and nothing else",
     field="keyUsage",
     source=_RFC + "4.2.1.3, 6.1.4 (n)",
     remedy=_ASK_VENDOR,
 )
 CRITICAL_EXTENSIONS: Final = Check(
     code="X509_CRITICAL_EXTENSIONS",
-    title="Every critical extension is understood",
+    title="every critical extension is understood",
     field="extensions",
     source=_RFC + "4.2, 6.1.4 (o), 6.1.5 (f)",
-    remedy="this release does not know the extension; a newer one may",
+    remedy="This release does not know the extension; a newer one may.",
 )
 VALIDITY: Final = Check(
     code="X509_VALIDITY",
-    title="Every certificate is valid at the time of the appraisal",
+    title="every certificate is valid at the time of the appraisal",
     field="validity",
     source=_RFC + "4.1.2.5, 6.1.3 (a) (2)",
-    remedy="check the verifier's clock; a certificate that has expired must be renewed by its vendor",
+    remedy="Check the verifier's clock; a certificate that has expired must be renewed by its vendor.",
 )
 
 CHECKS: Final = (

@@ -32,6 +32,7 @@ RAW_BIT_STREAM: Final = 0x80
 
 _SLOT_RESERVED: Final = 0xF0
 _BLOCK_HEADER: Final = struct.Struct("<BBHBH")
+_RESPONSE_HEADER_SIZE: Final = 5
 _BLOCK_PREFIX_SIZE: Final = 4
 _DMTF_PREFIX_SIZE: Final = 3
 _MAX_BLOCK_SIZE: Final = _BLOCK_PREFIX_SIZE + 0xFFFF
@@ -128,7 +129,7 @@ class Measurements:
                 blocks do not fill exactly with indices 1 to their number.
             UnsupportedError: an SPDM version other than 1.1.
         """
-        version, code, total_indices, slot_id, count = reader.take(5, "response header")
+        version, code, total_indices, slot_id, count = reader.take(_RESPONSE_HEADER_SIZE, "response header")
         _check_header(_RESPONSE, version=version, code=code, expected_code=RESPONSE_CODE_MEASUREMENTS)
         if slot_id & _SLOT_RESERVED:
             raise MalformedError(_RESPONSE, f"Param2 has reserved bits set: {slot_id:#04x}", offset=3)
@@ -204,6 +205,20 @@ class SignedMeasurements:
                 _RESPONSE, f"Param1 is reserved when measurements were asked for, found {response.total_indices:#04x}"
             )
         return cls(request, response, data[:-SIGNATURE_SIZE])
+
+    @staticmethod
+    def has_one_byte_after(data: bytes) -> bool:
+        """Do the length fields of `data` end one byte before `data` does? Nothing else is checked.
+
+        Raises:
+            MalformedError: the length fields reach beyond `data`.
+        """
+        reader = Reader(data, "SPDM measurements")
+        reader.take(REQUEST_SIZE + _RESPONSE_HEADER_SIZE, "headers")
+        reader.take(reader.uint(3, "MeasurementRecordLength"), "MeasurementRecord")
+        reader.take(NONCE_SIZE, "Nonce")
+        reader.take(reader.uint(2, "OpaqueLength"), "OpaqueData")
+        return reader.remaining == SIGNATURE_SIZE + 1
 
     @property
     def r(self) -> int:

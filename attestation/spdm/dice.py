@@ -7,6 +7,7 @@ Blackwell). Both are decoded as strict DER by `cryptography.hazmat.asn1`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
 
@@ -34,6 +35,9 @@ OPERATIONAL_FLAGS: Final = (
     "not_tcb",
 )
 """OperationalFlags of DiceTcbInfo, bit 0 first (TCG DICE Attestation Architecture 1.1, section 6.1.1)."""
+
+_FIXED_WIDTH: Final = 0x00000001
+"""Bit 31 of OperationalFlags, fixedWidth: says that all 32 bits are there."""
 
 _Sequence = TypeVar("_Sequence")
 
@@ -136,6 +140,54 @@ def parse_dice_tcb_info(der: bytes) -> FirmwareIdentity:
         if bit < 8 * len(bits) and bits[bit // 8] & (0x80 >> (bit % 8))
     )
     return FirmwareIdentity(_digest(value.fwids[0], structure), flags=flags)
+
+
+def composite_device_id_to_bytes(*, device_key: bytes, fwid: bytes) -> bytes:
+    """A CompositeDeviceID of version 1.
+
+    Args:
+        device_key: point of the device's P-384 key, X9.62 uncompressed.
+        fwid: SHA-384 digest of the firmware.
+    """
+    algorithm = EcAlgorithm(algorithm=OID_EC_PUBLIC_KEY, curve=OID_SECP384R1)
+    device_id = EcPublicKeyInfo(algorithm=algorithm, public_key=asn1.BitString(device_key, 0))
+    return asn1.encode_der(CompositeDeviceId(version=1, device_id=device_id, fwid=_fwid(fwid)))
+
+
+def dice_tcb_info_to_bytes(*, model: str, fwid: bytes, flags: Sequence[str]) -> bytes:
+    """A DiceTcbInfo as NVIDIA's Blackwell writes it: two fwids, the second all zero, and 32 bits of flags.
+
+    Args:
+        model: for example ``GB100 A01 GSP``.
+        fwid: SHA-384 digest of the firmware.
+        flags: names of `OPERATIONAL_FLAGS` to set.
+
+    Raises:
+        ValueError: a flag that is not one of `OPERATIONAL_FLAGS`.
+    """
+    bits = _FIXED_WIDTH
+    for flag in flags:
+        bits |= 1 << (31 - OPERATIONAL_FLAGS.index(flag))
+    return asn1.encode_der(
+        DiceTcbInfo(
+            vendor="NVIDIA",
+            model=model,
+            version="01",
+            svn=1,
+            layer=0,
+            index=0,
+            fwids=[_fwid(fwid), _fwid(bytes(SHA384_SIZE))],
+            flags=asn1.BitString(bits.to_bytes(4, "big"), 0),
+            vendor_info=b"\xc0",
+            type=b"\x00",
+            flags_mask=None,
+        )
+    )
+
+
+def _fwid(digest: bytes) -> Fwid:
+    """FWID of a SHA-384 digest."""
+    return Fwid(hash_algorithm=OID_SHA384, digest=digest)
 
 
 def _decode(cls: type[_Sequence], der: bytes, structure: str) -> _Sequence:

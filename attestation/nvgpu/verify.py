@@ -1,0 +1,247 @@
+"""Is an NVIDIA GPU's evidence authentic, fresh and what the reference values ask for?
+
+Every rule is applied, whatever the ones before it said, so that a denial carries every reason at once. What can only be
+known from NVIDIA's reference manifests (RIM) or revocation service (OCSP) is reported as not appraised.
+
+Developer mode of the GPU is not a field of the evidence. It shows as measurements that differ from their reference
+values, and on Blackwell also in the leaf's DiceTcbInfo flags. Without pinned measurements a Hopper GPU in developer
+mode is therefore not told from one that is not; `NVGPU_MEASUREMENTS_NOT_APPRAISED` is the finding that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from attestation.findings import CheckLog
+from attestation.nvgpu import checks
+from attestation.nvgpu.abi import GpuEvidence, Mode
+from attestation.nvgpu.claims import claims
+from attestation.nvgpu.endorsements import DeviceEndorsement, NvGpuAnchors
+from attestation.profile import STRICT, Profile
+from attestation.spdm.abi import NONCE_SIZE, OPERATION_ALL_MEASUREMENTS, RAW_BIT_STREAM, MeasurementBlock
+from attestation.types import DeviceResult, Evidence, HardwareIdentity
+from attestation.x509 import ChainResult
+
+SCHEME: Final = "nvgpu"
+IDENTITY_KIND: Final = "nvidia-gpu"
+DIGEST_SIZE: Final = 48
+FORBIDDEN_FIRMWARE_FLAGS: Final = frozenset({"not_secure", "recovery", "debug"})
+"""DiceTcbInfo flags that no production firmware sets; published Blackwell leaves set ``not_configured``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvGpuReference:
+    """Reference values for GPUs. Nothing has a default: what is not to be compared is said with None, in writing.
+
+    Attributes:
+        products: chips that are accepted, for example ``GH100``.
+        modes: confidential-computing modes that are accepted.
+        drivers: driver versions that are accepted; None accepts any and says so in the result.
+        vbios: VBIOS versions that are accepted; None accepts any and says so in the result.
+        measurements: accepted digests by measurement index (1 to 64); what is not listed is reported as not appraised.
+    """
+
+    products: frozenset[str]
+    modes: frozenset[Mode]
+    drivers: frozenset[str] | None
+    vbios: frozenset[str] | None
+    measurements: Mapping[int, frozenset[bytes]]
+
+
+def verify(
+    evidence: Evidence,
+    *,
+    anchors: NvGpuAnchors,
+    reference: NvGpuReference,
+    expected_nonce: bytes | None,
+    now: int,
+    profile: Profile = STRICT,
+    allow_trailing_byte: bool = False,
+) -> DeviceResult:
+    """Verify one GPU's evidence and certificate chain.
+
+    Args:
+        evidence: request ‖ response, and the chain as DER, leaf first, root last.
+        anchors: pinned roots.
+        reference: what the GPU must be and run.
+        expected_nonce: the 32 bytes that were sent to the device; None where freshness is not to be judged, which the
+            result says.
+        now: time of the appraisal, seconds since the epoch.
+        profile: what each finding does to the verdict.
+        allow_trailing_byte: see `GpuEvidence.parse`; for conformance only.
+
+    Raises:
+        MalformedError: evidence or certificates are not what they should be, so that nothing can be decided.
+        UnsupportedError: an SPDM version other than 1.1.
+        ValueError: `expected_nonce` is not 32 bytes.
+    """
+    if expected_nonce is not None and len(expected_nonce) != NONCE_SIZE:
+        raise ValueError(f"expected_nonce must be {NONCE_SIZE} bytes, not {len(expected_nonce)}")
+    log = CheckLog()
+    gpu = GpuEvidence.parse(evidence.data, allow_trailing_byte=allow_trailing_byte)
+    log.require(
+        checks.TRAILING_BYTE, ok=not gpu.trailing, expected="no bytes", actual=f"{len(gpu.trailing)} byte after it"
+    )
+    chain = anchors.chains.verify(evidence.certificates, now=now, log=log)
+    authentic = _check_signature(gpu, chain, log) and chain.trusted
+    _check_request(gpu, expected_nonce, log)
+    blocks = gpu.measurements.response.blocks
+    _check_digests(gpu, blocks, log)
+    _check_firmware(gpu, chain.derived, log)
+    identified = _check_product(gpu, chain.derived, reference, log)
+    _check_mode(gpu, reference, log)
+    _check_versions(gpu, reference, log)
+    _check_measurements(blocks, reference, log)
+    log.require(checks.REVOCATION_NOT_CHECKED, ok=False, expected="OCSP responses", actual="none are read")
+    serial = chain.derived.serial_number
+    return DeviceResult(
+        slot=evidence.slot,
+        scheme=evidence.scheme,
+        claims=claims(gpu, chain.derived),
+        identity=HardwareIdentity(IDENTITY_KIND, serial) if authentic and identified and serial is not None else None,
+        findings=profile.apply(log.findings),
+        passed=tuple(log.passed),
+        simulated=chain.chain.root_sha256 in anchors.simulated_roots,
+    )
+
+
+def _check_signature(gpu: GpuEvidence, chain: ChainResult[DeviceEndorsement], log: CheckLog) -> bool:
+    """Raw r‖s of P-384 with SHA-384 over everything before it, by the leaf's key."""
+    key, measurements = chain.chain.leaf_key, gpu.measurements
+    verifies = key is not None and key.verify_raw(measurements.r, measurements.s, measurements.signed)
+    return log.require(
+        checks.SIGNATURE,
+        ok=verifies,
+        expected="verifies with the leaf's key",
+        actual="verifies" if verifies else "does not verify",
+    )
+
+
+def _check_request(gpu: GpuEvidence, expected_nonce: bytes | None, log: CheckLog) -> None:
+    """The caller's nonce, never one that came with the evidence."""
+    actual = gpu.nonce.hex()
+    if expected_nonce is None:
+        log.require(checks.NONCE_NOT_COMPARED, ok=False, expected="a nonce to compare with", actual=actual)
+    else:
+        log.require(checks.NONCE, ok=gpu.nonce == expected_nonce, expected=expected_nonce.hex(), actual=actual)
+
+
+def _check_digests(gpu: GpuEvidence, blocks: tuple[MeasurementBlock, ...], log: CheckLog) -> None:
+    """All measurements were asked for, at least one came, and each is a SHA-384 digest."""
+    operation = gpu.measurements.request.operation
+    odd = [block.index for block in blocks if len(block.value) != DIGEST_SIZE or block.value_type & RAW_BIT_STREAM]
+    log.require(
+        checks.OPERATION,
+        ok=operation == OPERATION_ALL_MEASUREMENTS and bool(blocks) and not odd,
+        expected=f"operation {OPERATION_ALL_MEASUREMENTS:#04x}, digests of {DIGEST_SIZE} bytes",
+        actual=f"operation {operation:#04x}, {len(blocks)} blocks, other than digests: {odd or 'none'}",
+    )
+
+
+def _check_firmware(gpu: GpuEvidence, endorsement: DeviceEndorsement, log: CheckLog) -> None:
+    """The firmware that signed is the firmware that the leaf was made for, on the device that made the leaf."""
+    firmware, fwid = endorsement.firmware, gpu.fwid
+    present = log.require(
+        checks.FWID_PRESENT,
+        ok=firmware is not None and fwid is not None,
+        expected="in the evidence and in the leaf",
+        actual=f"evidence: {'present' if fwid else 'absent'}, leaf: {'present' if firmware else 'absent'}",
+    )
+    if present and firmware is not None and fwid is not None:
+        log.require(checks.FWID, ok=fwid == firmware.fwid, expected=firmware.fwid.hex(), actual=fwid.hex())
+    if firmware is None:
+        return
+    if firmware.device_key is not None:
+        log.require(
+            checks.DEVICE_KEY,
+            ok=firmware.device_key == endorsement.device_key,
+            expected=endorsement.device_key.hex(),
+            actual=firmware.device_key.hex(),
+        )
+    forbidden = [flag for flag in firmware.flags if flag in FORBIDDEN_FIRMWARE_FLAGS]
+    log.require(
+        checks.FIRMWARE_STATE,
+        ok=not forbidden,
+        expected="none of " + ", ".join(sorted(FORBIDDEN_FIRMWARE_FLAGS)),
+        actual=", ".join(firmware.flags) or "no flags",
+    )
+
+
+def _check_product(gpu: GpuEvidence, endorsement: DeviceEndorsement, reference: NvGpuReference, log: CheckLog) -> bool:
+    """Which GPU, which chip; True where the certificates name exactly one GPU."""
+    identified = log.require(
+        checks.IDENTITY,
+        ok=endorsement.serial_number is not None,
+        expected="41 and 16 hex digits",
+        actual=endorsement.stated_serial_number,
+    )
+    names = dict.fromkeys(endorsement.products if gpu.chip is None else (*endorsement.products, gpu.chip))
+    log.require(checks.PRODUCT_NAMES, ok=len(names) == 1, expected="one name", actual=", ".join(names))
+    log.require(
+        checks.PRODUCT,
+        ok=endorsement.products[0] in reference.products,
+        expected=_one_of(reference.products),
+        actual=endorsement.products[0],
+    )
+    return identified
+
+
+def _check_mode(gpu: GpuEvidence, reference: NvGpuReference, log: CheckLog) -> None:
+    """The confidential-computing mode, and the switches that protected PCIe needs."""
+    mode = gpu.mode
+    stated = f"feature flag {gpu.feature_flag}, protected-PCIe status {gpu.protected_pcie}"
+    if not log.require(checks.MODE_KNOWN, ok=mode is not None, expected="a known mode", actual=stated) or mode is None:
+        return
+    modes = frozenset(mode.value for mode in reference.modes)
+    log.require(checks.MODE, ok=mode in reference.modes, expected=_one_of(modes), actual=mode.value)
+    if mode is Mode.PROTECTED_PCIE:
+        switches = {pdi.hex() for pdi in gpu.switch_pdis or () if any(pdi)}
+        log.require(
+            checks.SWITCHES,
+            ok=bool(switches),
+            expected="at least one PDI",
+            actual=", ".join(sorted(switches)) or "none",
+        )
+
+
+def _check_versions(gpu: GpuEvidence, reference: NvGpuReference, log: CheckLog) -> None:
+    """Driver and VBIOS versions, or that they were compared with nothing."""
+    unjudged = []
+    for check, allowed, actual in (
+        (checks.DRIVER, reference.drivers, gpu.driver_version),
+        (checks.VBIOS, reference.vbios, gpu.vbios_version),
+    ):
+        if allowed is None:
+            unjudged.append(f"{check.field} {actual or 'absent'}")
+        else:
+            log.require(check, ok=actual in allowed, expected=_one_of(allowed), actual=actual or "absent")
+    if unjudged:
+        log.require(checks.VERSIONS_NOT_APPRAISED, ok=False, expected="allowed versions", actual=", ".join(unjudged))
+
+
+def _check_measurements(blocks: tuple[MeasurementBlock, ...], reference: NvGpuReference, log: CheckLog) -> None:
+    """Pinned measurements, and how many are compared with nothing."""
+    values = {block.index: block.value for block in blocks}
+    for index, accepted in sorted(reference.measurements.items()):
+        value = values.get(index)
+        log.require(
+            checks.MEASUREMENT,
+            ok=value is not None and value in accepted,
+            expected=_one_of(frozenset(digest.hex() for digest in accepted)),
+            actual="absent" if value is None else value.hex(),
+            where=f"[{index}]",
+        )
+    appraised = len(values.keys() & reference.measurements.keys())
+    log.require(
+        checks.MEASUREMENTS_NOT_APPRAISED,
+        ok=appraised == len(values),
+        expected=f"{len(values)} of {len(values)} compared with reference values",
+        actual=f"{appraised} of {len(values)}",
+    )
+
+
+def _one_of(values: frozenset[str]) -> str:
+    """`values` as a person reads them."""
+    return "one of " + ", ".join(sorted(values)) if values else "none is allowed"
