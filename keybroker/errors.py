@@ -15,7 +15,8 @@
     │   └── StoreUsageError            a unit of work tried to end the transaction that it shares with others
     ├── AlreadyExistsError             the name is taken
     │   ├── IdentityEnrolledError      a hardware identity is enrolled already
-    │   └── NonceSpentError            the node used this nonce before
+    │   ├── NonceSpentError            the node used this nonce before
+    │   └── RequestAnsweredError       the same request was answered meanwhile; its answer stands
     ├── NotFoundError                  no such site, node, asset, job, lease or document
     ├── StateConflictError             the state that the change starts from is not the present one
     ├── RequestMismatchError           the same request id came with another request
@@ -187,6 +188,20 @@ class NonceSpentError(AlreadyExistsError):
         )
         self.lease_id = lease_id
         self.transcript = transcript
+
+
+class RequestAnsweredError(AlreadyExistsError):
+    """The same request was answered meanwhile, by another replica or thread; its answer stands.
+
+    Attributes:
+        response: that answer.
+    """
+
+    code: ClassVar[str] = "REQUEST_ANSWERED"
+
+    def __init__(self, request_id: str, *, response: bytes) -> None:
+        super().__init__("request", request_id, remedy="its answer stands")
+        self.response = response
 
 
 class NotFoundError(KeybrokerError):

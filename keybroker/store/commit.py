@@ -154,9 +154,11 @@ class GroupCommitter:
             StoreConflictError: other replicas' work kept colliding with it.
             StoreUnavailableError: there is no connection, disk or lock; nothing was committed.
             StoreOutcomeUnknownError: the commit failed in a way that leaves open whether it happened.
-            StoreUsageError: the unit tried to end the transaction.
+            StoreUsageError: the unit tried to end the transaction, or `submit` was called from within a unit.
             BaseException: whatever `unit` raised; nothing of it was committed.
         """
+        if threading.current_thread() is self._thread:
+            raise StoreUsageError("a unit of work cannot submit another and wait for it: do both in one")
         item = _Item(unit, order, Future[T]())
         with self._wake:
             if self._closed:

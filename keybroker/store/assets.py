@@ -1,0 +1,161 @@
+"""Assets: models and datasets, the rules that travel with them and their wrapped data keys, one per version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, tuple_, update
+
+from keybroker.errors import AlreadyExistsError, NotFoundError
+from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, references, values
+from keybroker.store.schema import ASSET, ASSET_VERSION, AssetKind, AssetState
+from keystead.binding import AssetRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetRow:
+    """One asset and its rules.
+
+    Attributes:
+        asset: ``tenant/name``.
+        tenant: whose it is.
+        kind: what it is.
+        classification: confidentiality class, 0 (public) to 4 (crown jewel).
+        purposes: what it may be used for, sorted; empty means nothing.
+        residency_allowed: where it may be opened, sorted; empty means nowhere.
+        residency_forbidden: where it may not, even within an allowed group; sorted.
+        state: whether its keys may be released.
+        max_nodes: how many nodes may hold its keys at a time, over all jobs; None means any number.
+        created_at: when it was registered.
+    """
+
+    asset: str
+    tenant: str
+    kind: AssetKind
+    classification: int
+    purposes: tuple[str, ...]
+    residency_allowed: tuple[str, ...]
+    residency_forbidden: tuple[str, ...]
+    state: AssetState
+    max_nodes: int | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetVersionRow:
+    """One sealed version of an asset.
+
+    Attributes:
+        asset: ``tenant/name``.
+        version: from 1 upwards.
+        key_id: the data key's id, as in the sealed manifest.
+        wrapped_key: the data key under the tenant's key (`keybroker.keys.hierarchy`).
+        manifest_digest: SHA-256 of the sealed manifest's canonical bytes.
+        manifest: the manifest itself, in canonical JSON, where its owner left it.
+        state: whether this version's key may be released.
+        created_at: when it was added.
+    """
+
+    asset: str
+    version: int
+    key_id: str
+    wrapped_key: bytes
+    manifest_digest: bytes
+    manifest: str | None
+    state: AssetState
+    created_at: int
+
+    @property
+    def ref(self) -> AssetRef:
+        """The version as it stands in grants."""
+        return AssetRef(self.asset, self.version)
+
+
+def insert(connection: Connection, row: AssetRow) -> None:
+    """Register an asset.
+
+    Raises:
+        AlreadyExistsError: the name is taken.
+    """
+    if not insert_if_absent(connection, ASSET, values(row)):
+        raise AlreadyExistsError("asset", row.asset)
+
+
+def get(connection: Connection, asset: str, *, lock: bool = False) -> AssetRow:
+    """Read an asset; with `lock`, no other transaction changes it or locks it before this one ends.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    statement = select(ASSET).where(ASSET.c.asset == asset)
+    row = find_one(connection, statement.with_for_update() if lock else statement, AssetRow)
+    if row is None:
+        raise NotFoundError("asset", asset)
+    return row
+
+
+def page(connection: Connection, *, tenant: str, after: str = "", limit: int = 100) -> list[AssetRow]:
+    """Up to `limit` assets of `tenant` by name, those whose name follows `after`."""
+    statement = select(ASSET).where(ASSET.c.tenant == tenant, ASSET.c.asset > after)
+    return find_all(connection, statement.order_by(ASSET.c.asset).limit(page_size(limit)), AssetRow)
+
+
+def set_state(connection: Connection, asset: str, state: AssetState) -> AssetRow:
+    """Change whether an asset's keys may be released; returns the asset as it is now.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    connection.execute(update(ASSET).where(ASSET.c.asset == asset).values(state=state))
+    return get(connection, asset)
+
+
+def insert_version(connection: Connection, row: AssetVersionRow) -> None:
+    """Add a version. That versions follow one another without a gap is for the caller to see to, under the lock.
+
+    Raises:
+        AlreadyExistsError: the version exists.
+        NotFoundError: there is no such asset.
+    """
+    with references("asset", row.asset):
+        inserted = insert_if_absent(connection, ASSET_VERSION, values(row))
+    if not inserted:
+        raise AlreadyExistsError("asset version", str(row.ref), remedy="add the next version")
+
+
+def get_version(connection: Connection, ref: AssetRef) -> AssetVersionRow:
+    """Read a version.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    statement = select(ASSET_VERSION).where(ASSET_VERSION.c.asset == ref.asset, ASSET_VERSION.c.version == ref.version)
+    row = find_one(connection, statement, AssetVersionRow)
+    if row is None:
+        raise NotFoundError("asset version", str(ref))
+    return row
+
+
+def find_versions(connection: Connection, refs: Iterable[AssetRef]) -> dict[AssetRef, AssetVersionRow]:
+    """Those of `refs` that exist."""
+    wanted = sorted({(ref.asset, ref.version) for ref in refs})
+    statement = select(ASSET_VERSION).where(tuple_(ASSET_VERSION.c.asset, ASSET_VERSION.c.version).in_(wanted))
+    return {row.ref: row for row in find_all(connection, statement, AssetVersionRow)}
+
+
+def versions(connection: Connection, asset: str) -> list[AssetVersionRow]:
+    """Every version of an asset, oldest first."""
+    statement = select(ASSET_VERSION).where(ASSET_VERSION.c.asset == asset).order_by(ASSET_VERSION.c.version)
+    return find_all(connection, statement, AssetVersionRow)
+
+
+def set_version_state(connection: Connection, ref: AssetRef, state: AssetState) -> AssetVersionRow:
+    """Change whether one version's key may be released; returns the version as it is now.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    matches = (ASSET_VERSION.c.asset == ref.asset) & (ASSET_VERSION.c.version == ref.version)
+    connection.execute(update(ASSET_VERSION).where(matches).values(state=state))
+    return get_version(connection, ref)

@@ -1,0 +1,298 @@
+"""Leases: which node may hold which keys until when, and the nonces that were spent on them.
+
+What a lease was granted on never changes, so that a repeated request gets the same answer; a renewal is a row of its
+own and moves only the lease's end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select, update
+
+from keybroker.errors import AlreadyExistsError, NonceSpentError, NotFoundError, StateConflictError
+from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, references, values
+from keybroker.store.schema import LEASE, LEASE_RENEWAL, SPENT_NONCE, LeaseState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRow:
+    """One lease.
+
+    Attributes:
+        lease_id: its id.
+        nonce: the challenge that the evidence answered.
+        node_id: the enrolled node.
+        grant_id: the job's grant.
+        job_uid: the scheduler's id of the job.
+        tenant: who runs the job.
+        transcript: SHA-256 of the runtime data or passport message.
+        hpke_key: the attested HPKE public key that keys are wrapped to.
+        signing_key: the attested Ed25519 public key that the return is signed with.
+        assets: the asset versions whose keys it covers, ``tenant/name@version``, sorted.
+        policy_digest: digest of the release policy that allowed it.
+        state: what became of it.
+        granted_at: when it was granted.
+        expires_at: when it ends unless it is renewed (exclusive).
+        ended_at: when it stopped being live, or None.
+        renewed_count: how often it was renewed.
+        next_nonce: the nonce that was handed out with it.
+        entry_hash: RFC 9162 hash of its audit entry.
+        attestation_result: the EAR that the decision rests on.
+        obligations: the duties that travel with it, in canonical JSON.
+    """
+
+    lease_id: str
+    nonce: bytes
+    node_id: str
+    grant_id: str
+    job_uid: str
+    tenant: str
+    transcript: bytes
+    hpke_key: bytes
+    signing_key: bytes
+    assets: tuple[str, ...]
+    policy_digest: bytes
+    state: LeaseState
+    granted_at: int
+    expires_at: int
+    ended_at: int | None
+    renewed_count: int
+    next_nonce: bytes
+    entry_hash: bytes
+    attestation_result: str
+    obligations: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalRow:
+    """One renewal of a lease.
+
+    Attributes:
+        nonce: the challenge that the evidence answered.
+        node_id: the enrolled node.
+        lease_id: the lease.
+        sequence: 1 for its first renewal.
+        transcript: SHA-256 of the runtime data.
+        hpke_key: the HPKE public key in it.
+        signing_key: the Ed25519 public key in it.
+        policy_digest: digest of the release policy that allowed it.
+        renewed_at: when it was granted.
+        expires_at: the lease's new end (exclusive).
+        next_nonce: the nonce that was handed out with it.
+        entry_hash: RFC 9162 hash of its audit entry.
+        attestation_result: the EAR that the decision rests on.
+        obligations: the duties that travel with it, in canonical JSON.
+    """
+
+    nonce: bytes
+    node_id: str
+    lease_id: str
+    sequence: int
+    transcript: bytes
+    hpke_key: bytes
+    signing_key: bytes
+    policy_digest: bytes
+    renewed_at: int
+    expires_at: int
+    next_nonce: bytes
+    entry_hash: bytes
+    attestation_result: str
+    obligations: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpentNonceRow:
+    """A nonce that a node has used.
+
+    Attributes:
+        nonce: the nonce.
+        node_id: the node.
+        lease_id: the lease that it was used for, to acquire or to renew it.
+        transcript: SHA-256 of what the node's evidence bound it to.
+        spent_at: when.
+    """
+
+    nonce: bytes
+    node_id: str
+    lease_id: str
+    transcript: bytes
+    spent_at: int
+
+
+def insert(connection: Connection, row: LeaseRow) -> None:
+    """Grant a lease and spend its nonce. After an error the transaction must be rolled back.
+
+    Raises:
+        NonceSpentError: the node used the nonce before, for this lease or another; its `transcript` tells a
+            repetition from a replay.
+        AlreadyExistsError: the lease's id is taken.
+        NotFoundError: there is no such node or job.
+    """
+    with references("node or job", f"{row.node_id}, {row.grant_id}"):
+        inserted = insert_if_absent(connection, LEASE, values(row))
+    if not inserted:
+        _refuse_spent(connection, row.nonce, row.node_id)
+        raise AlreadyExistsError("lease", row.lease_id)
+    _spend(connection, row.nonce, row.node_id, lease_id=row.lease_id, transcript=row.transcript, now=row.granted_at)
+
+
+def get(connection: Connection, lease_id: str, *, lock: bool = False) -> LeaseRow:
+    """Read a lease; with `lock`, no other transaction locks or changes it before this one ends.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    statement = select(LEASE).where(LEASE.c.lease_id == lease_id)
+    row = find_one(connection, statement.with_for_update() if lock else statement, LeaseRow)
+    if row is None:
+        raise NotFoundError("lease", lease_id)
+    return row
+
+
+def find_by_nonce(connection: Connection, *, nonce: bytes, node_id: str) -> LeaseRow | None:
+    """The lease that `node_id` acquired with `nonce`, or None."""
+    statement = select(LEASE).where(LEASE.c.nonce == nonce, LEASE.c.node_id == node_id)
+    return find_one(connection, statement, LeaseRow)
+
+
+def find_spent(connection: Connection, *, nonce: bytes, node_id: str) -> SpentNonceRow | None:
+    """What `node_id` used `nonce` for, be it a new lease or a renewal, or None if it did not."""
+    statement = select(SPENT_NONCE).where(SPENT_NONCE.c.nonce == nonce, SPENT_NONCE.c.node_id == node_id)
+    return find_one(connection, statement, SpentNonceRow)
+
+
+def find_renewal(connection: Connection, *, nonce: bytes, node_id: str) -> RenewalRow | None:
+    """The renewal that `node_id` got with `nonce`, or None."""
+    statement = select(LEASE_RENEWAL).where(LEASE_RENEWAL.c.nonce == nonce, LEASE_RENEWAL.c.node_id == node_id)
+    return find_one(connection, statement, RenewalRow)
+
+
+def renewals(connection: Connection, lease_id: str) -> list[RenewalRow]:
+    """Every renewal of a lease, oldest first."""
+    statement = select(LEASE_RENEWAL).where(LEASE_RENEWAL.c.lease_id == lease_id).order_by(LEASE_RENEWAL.c.sequence)
+    return find_all(connection, statement, RenewalRow)
+
+
+def renew(connection: Connection, row: RenewalRow) -> LeaseRow:
+    """Renew a live lease and spend the nonce; returns the lease as it is now.
+
+    `row.sequence` must be the lease's `renewed_count` plus one: a renewal is decided on what the lease was, and is
+    refused if that has changed. After an error the transaction must be rolled back.
+
+    Raises:
+        NonceSpentError: the node used the nonce before.
+        StateConflictError: the lease is not live any more, is another node's or was renewed in the meantime.
+        NotFoundError: there is no such lease.
+    """
+    lease = get(connection, row.lease_id, lock=True)
+    if lease.state is not LeaseState.LIVE or lease.node_id != row.node_id or lease.renewed_count + 1 != row.sequence:
+        raise StateConflictError(
+            "lease",
+            row.lease_id,
+            state=f"{lease.state} and renewed {lease.renewed_count} times",
+            expected=f"live, renewed {row.sequence - 1} times and held by the node that renews it",
+        )
+    _spend(connection, row.nonce, row.node_id, lease_id=row.lease_id, transcript=row.transcript, now=row.renewed_at)
+    if not insert_if_absent(connection, LEASE_RENEWAL, values(row)):
+        raise AlreadyExistsError("renewal", f"{row.lease_id}/{row.sequence}", remedy="read the lease again")
+    connection.execute(
+        update(LEASE)
+        .where(LEASE.c.lease_id == row.lease_id)
+        .values(expires_at=row.expires_at, renewed_count=row.sequence)
+    )
+    return get(connection, row.lease_id)
+
+
+def end(connection: Connection, lease_id: str, *, state: LeaseState, now: int) -> LeaseRow:
+    """End a live lease; returns it as it is now.
+
+    Raises:
+        StateConflictError: it has ended already.
+        NotFoundError: there is none.
+        ValueError: `state` is live.
+    """
+    lease = get(connection, lease_id, lock=True)
+    if lease.state is not LeaseState.LIVE:
+        raise StateConflictError("lease", lease_id, state=lease.state, expected=LeaseState.LIVE)
+    _end(connection, [lease_id], state=state, now=now)
+    return get(connection, lease_id)
+
+
+def end_all(connection: Connection, grant_id: str, *, state: LeaseState, now: int) -> list[LeaseRow]:
+    """End every live lease of a job; returns them as they are now, by id.
+
+    Raises:
+        ValueError: `state` is live.
+    """
+    live = select(LEASE).where(LEASE.c.grant_id == grant_id, LEASE.c.state == LeaseState.LIVE)
+    return _end_selected(connection, live, state=state, now=now)
+
+
+def expire_due(connection: Connection, *, now: int, limit: int = 100) -> list[LeaseRow]:
+    """Mark up to `limit` live leases as expired whose end has come; returns them as they are now, by id.
+
+    Leases that another replica is working on are left for the next time.
+    """
+    due = select(LEASE).where(LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at <= now)
+    oldest = due.order_by(LEASE.c.expires_at, LEASE.c.lease_id).limit(page_size(limit))
+    return _end_selected(connection, oldest, state=LeaseState.EXPIRED, now=now, skip_locked=True)
+
+
+def live(connection: Connection, grant_id: str, *, now: int) -> list[LeaseRow]:
+    """A job's leases that are live and whose end has not come, by id."""
+    statement = select(LEASE).where(*_live(grant_id, now)).order_by(LEASE.c.lease_id)
+    return find_all(connection, statement, LeaseRow)
+
+
+def live_nodes(connection: Connection, grant_id: str, *, now: int) -> tuple[str, ...]:
+    """The nodes that hold a live lease of a job, sorted. Exact only under the job's lock (`jobs.get`)."""
+    statement = select(LEASE.c.node_id).where(*_live(grant_id, now)).distinct().order_by(LEASE.c.node_id)
+    return tuple(connection.execute(statement).scalars())
+
+
+def count_live(connection: Connection, grant_id: str, *, now: int) -> int:
+    """How many leases of a job are live. Exact only under the job's lock (`jobs.get`)."""
+    return connection.execute(select(func.count()).select_from(LEASE).where(*_live(grant_id, now))).scalar_one()
+
+
+def live_of_node(connection: Connection, node_id: str, *, now: int) -> list[LeaseRow]:
+    """The live leases that a node holds, by id."""
+    statement = select(LEASE).where(
+        LEASE.c.node_id == node_id, LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at > now
+    )
+    return find_all(connection, statement.order_by(LEASE.c.lease_id), LeaseRow)
+
+
+def _live(grant_id: str, now: int) -> tuple[Any, ...]:
+    return (LEASE.c.grant_id == grant_id, LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at > now)
+
+
+def _end_selected(
+    connection: Connection, statement: Select[Any], *, state: LeaseState, now: int, skip_locked: bool = False
+) -> list[LeaseRow]:
+    locked = statement.with_for_update(skip_locked=skip_locked)
+    ended = [row.lease_id for row in find_all(connection, locked, LeaseRow)]
+    if not ended:
+        return []
+    _end(connection, ended, state=state, now=now)
+    return find_all(connection, select(LEASE).where(LEASE.c.lease_id.in_(ended)).order_by(LEASE.c.lease_id), LeaseRow)
+
+
+def _end(connection: Connection, lease_ids: list[str], *, state: LeaseState, now: int) -> None:
+    if state is LeaseState.LIVE:
+        raise ValueError("a lease ends by being returned, expired or revoked")
+    connection.execute(update(LEASE).where(LEASE.c.lease_id.in_(lease_ids)).values(state=state, ended_at=now))
+
+
+def _spend(connection: Connection, nonce: bytes, node_id: str, *, lease_id: str, transcript: bytes, now: int) -> None:
+    row = SpentNonceRow(nonce=nonce, node_id=node_id, lease_id=lease_id, transcript=transcript, spent_at=now)
+    if not insert_if_absent(connection, SPENT_NONCE, values(row)):
+        _refuse_spent(connection, nonce, node_id)
+
+
+def _refuse_spent(connection: Connection, nonce: bytes, node_id: str) -> None:
+    spent = find_spent(connection, nonce=nonce, node_id=node_id)
+    if spent is not None:
+        raise NonceSpentError(nonce=nonce, node_id=node_id, lease_id=spent.lease_id, transcript=spent.transcript)

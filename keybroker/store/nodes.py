@@ -1,0 +1,134 @@
+"""Nodes: which hardware identities stand together, and on which site."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, select, update
+
+from keybroker.errors import AlreadyExistsError, IdentityEnrolledError, NotFoundError
+from keybroker.store.rows import insert_if_absent, page_size, references
+from keybroker.store.schema import NODE, NODE_IDENTITY, NodeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class DeviceRow:
+    """One device of a node.
+
+    Attributes:
+        slot: ``cpu0``, ``gpu0``, ``nvswitch0`` and so on.
+        identity: ``kind:value``, the value in lower-case hexadecimal.
+    """
+
+    slot: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRow:
+    """One node.
+
+    Attributes:
+        node_id: its name.
+        site_id: the site it stands on.
+        state: whether it may receive keys.
+        created_at: when it was enrolled.
+        devices: its devices, by slot.
+    """
+
+    node_id: str
+    site_id: str
+    state: NodeState
+    created_at: int
+    devices: tuple[DeviceRow, ...]
+
+
+def insert(connection: Connection, row: NodeRow) -> None:
+    """Enrol a node with its devices. After an error the transaction must be rolled back: part of it may be there.
+
+    Raises:
+        AlreadyExistsError: the name is taken, or a slot is named twice.
+        IdentityEnrolledError: a device belongs to a node already, be it retired.
+        NotFoundError: there is no such site.
+    """
+    node = {"node_id": row.node_id, "site_id": row.site_id, "state": row.state, "created_at": row.created_at}
+    with references("site", row.site_id):
+        inserted = insert_if_absent(connection, NODE, node)
+    if not inserted:
+        raise AlreadyExistsError("node", row.node_id)
+    for device in row.devices:
+        values = {"identity": device.identity, "node_id": row.node_id, "slot": device.slot}
+        if insert_if_absent(connection, NODE_IDENTITY, values):
+            continue
+        owner = resolve(connection, [device.identity]).get(device.identity)
+        if owner is None:
+            raise AlreadyExistsError("slot", f"{row.node_id}/{device.slot}", remedy="name each slot once")
+        raise IdentityEnrolledError(device.identity, node_id=owner)
+
+
+def get(connection: Connection, node_id: str) -> NodeRow:
+    """Read a node.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    rows = _read(connection, select(NODE).where(NODE.c.node_id == node_id))
+    if not rows:
+        raise NotFoundError("node", node_id)
+    return rows[0]
+
+
+def find_by_identity(connection: Connection, identity: str) -> NodeRow | None:
+    """The node that has the device `identity` (``kind:value``), or None where it is enrolled nowhere."""
+    owner = select(NODE_IDENTITY.c.node_id).where(NODE_IDENTITY.c.identity == identity).scalar_subquery()
+    rows = _read(connection, select(NODE).where(NODE.c.node_id == owner))
+    return rows[0] if rows else None
+
+
+def resolve(connection: Connection, identities: Iterable[str]) -> dict[str, str]:
+    """Which node has each of `identities`; those that are enrolled nowhere are absent."""
+    statement = select(NODE_IDENTITY.c.identity, NODE_IDENTITY.c.node_id).where(
+        NODE_IDENTITY.c.identity.in_(sorted(set(identities)))
+    )
+    return {row.identity: row.node_id for row in connection.execute(statement)}
+
+
+def page(connection: Connection, *, after: str = "", limit: int = 100, site_id: str | None = None) -> list[NodeRow]:
+    """Up to `limit` nodes by name, those whose name follows `after`; of one site where `site_id` names it."""
+    statement = select(NODE).where(NODE.c.node_id > after)
+    if site_id is not None:
+        statement = statement.where(NODE.c.site_id == site_id)
+    return _read(connection, statement.order_by(NODE.c.node_id).limit(page_size(limit)))
+
+
+def set_state(connection: Connection, node_id: str, state: NodeState) -> NodeRow:
+    """Change whether a node may receive keys; returns the node as it is now.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    connection.execute(update(NODE).where(NODE.c.node_id == node_id).values(state=state))
+    return get(connection, node_id)
+
+
+def _read(connection: Connection, statement: Select[Any]) -> list[NodeRow]:
+    found: Sequence[Any] = connection.execute(statement).all()
+    if not found:
+        return []
+    devices: defaultdict[str, list[DeviceRow]] = defaultdict(list)
+    members = select(NODE_IDENTITY).where(NODE_IDENTITY.c.node_id.in_([row.node_id for row in found]))
+    for row in connection.execute(members.order_by(NODE_IDENTITY.c.slot)):
+        devices[row.node_id].append(DeviceRow(slot=row.slot, identity=row.identity))
+    return [
+        NodeRow(
+            node_id=row.node_id,
+            site_id=row.site_id,
+            state=row.state,
+            created_at=row.created_at,
+            devices=tuple(devices[row.node_id]),
+        )
+        for row in found
+    ]

@@ -1,0 +1,86 @@
+"""Between rows and dataclasses, and the few statements in which the back ends differ."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import psycopg
+from sqlalchemy import Connection, Executable, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from keybroker.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    R = TypeVar("R", bound=DataclassInstance)
+
+PAGE_LIMIT: Final = 1000
+"""Most rows in one page."""
+
+_FOREIGN_KEY_VIOLATION: Final = "23503"
+
+
+def values(row: DataclassInstance) -> dict[str, Any]:
+    """A row's columns by name."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+def find_one(connection: Connection, statement: Executable, row_type: type[R]) -> R | None:
+    """The one row of `statement`, or None."""
+    found = connection.execute(statement).mappings().one_or_none()
+    return None if found is None else row_type(**found)
+
+
+def find_all(connection: Connection, statement: Executable, row_type: type[R]) -> list[R]:
+    """Every row of `statement`."""
+    return [row_type(**found) for found in connection.execute(statement).mappings()]
+
+
+def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert `row` unless one of the table's unique keys is taken; returns whether it was inserted.
+
+    No exception is raised for a key that is taken, because PostgreSQL would end the transaction with it.
+    """
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return connection.execute(insert(table).on_conflict_do_nothing(), dict(row)).rowcount == 1
+
+
+def page_size(limit: int) -> int:
+    """`limit`, checked.
+
+    Raises:
+        ValueError: not from 1 to `PAGE_LIMIT`.
+    """
+    if not 1 <= limit <= PAGE_LIMIT:
+        raise ValueError(f"a page has 1 to {PAGE_LIMIT} rows, not {limit}")
+    return limit
+
+
+@contextmanager
+def references(what: str, name: str) -> Iterator[None]:
+    """Within the block, a reference to a row that does not exist raises `NotFoundError` for `what` and `name`.
+
+    PostgreSQL ends the transaction, or the savepoint, in which that happens.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        if _is_foreign_key(error.orig):
+            raise NotFoundError(what, name) from error
+        raise
+
+
+def _is_foreign_key(error: BaseException | None) -> bool:
+    match error:
+        case sqlite3.Error():
+            return error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+        case psycopg.Error():
+            return error.sqlstate == _FOREIGN_KEY_VIOLATION
+        case _:
+            return False
