@@ -16,7 +16,7 @@ from cryptography.utils import Buffer
 
 from keystead.binding import AssetRef, sealed_file_context
 from sealed.atomic import atomic_file
-from sealed.errors import KeyMaterialError, ManifestError, ManifestSignatureError, SealingError
+from sealed.errors import ManifestError, NotAuthenticError, SealingError
 from sealed.format import key_id
 from sealed.manifest import (
     MANIFEST_NAME,
@@ -32,6 +32,7 @@ from sealed.open import SealedReader
 from sealed.seal import Progress, seal_file
 
 _MODE: Final = 0o644
+_SIGNATURE_SIZE: Final = 64
 _MAX_VERSION: Final = 999_999_999
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -162,9 +163,9 @@ class SealedAsset:
             ManifestError: it is malformed.
             OSError: it cannot be read.
         """
-        asset = cls.load_unverified(folder)
-        asset.manifest.verify(_read(folder / SIGNATURE_NAME, limit=64), owner)
-        return asset
+        data = _read(folder / MANIFEST_NAME, limit=MAX_MANIFEST)
+        signature = _read(folder / SIGNATURE_NAME, limit=_SIGNATURE_SIZE)
+        return cls(folder, Manifest.parse_signed(data, signature=signature, owner=owner))
 
     @classmethod
     def load_vouched(cls, folder: Path, *, digest: bytes) -> Self:
@@ -175,12 +176,7 @@ class SealedAsset:
             ManifestError: it is malformed.
             OSError: it cannot be read.
         """
-        asset = cls.load_unverified(folder)
-        if not hmac.compare_digest(asset.manifest.digest(), digest):
-            raise ManifestSignatureError(
-                f"{folder}: manifest {asset.manifest.digest().hex()} is not {digest.hex()}, which was vouched for"
-            )
-        return asset
+        return cls(folder, Manifest.parse_vouched(_read(folder / MANIFEST_NAME, limit=MAX_MANIFEST), digest=digest))
 
     @classmethod
     def load_unverified(cls, folder: Path) -> Self:
@@ -199,29 +195,34 @@ class SealedAsset:
         """Open the file called `name`.
 
         Raises:
-            ManifestError: the asset has no such file, or the sealed file has another size than the manifest says.
-            KeyMaterialError: the key is not the one the manifest names.
-            NotAuthenticError: the file is not what was sealed.
+            ManifestError: the asset has no such file.
+            KeyMaterialError: the key is not 32 bytes.
+            NotAuthenticError: the file is not what was sealed, has another size than the manifest says, is not
+                there, or was sealed with another key.
             OSError: it cannot be read.
         """
         entry = self.manifest.file(name)
         if not hmac.compare_digest(key_id(key), self.manifest.key_id):
-            raise KeyMaterialError(
+            raise NotAuthenticError(
                 f"{self.manifest.ref}: sealed with key {self.manifest.key_id}, this is {key_id(key)}"
             )
-        reader = SealedReader(sealed_path(self.folder, name), key=key, context=self.manifest.context(name))
+        path = sealed_path(self.folder, name)
+        try:
+            reader = SealedReader(path, key=key, context=self.manifest.context(name))
+        except FileNotFoundError:
+            raise NotAuthenticError(f"{path}: not there, though the manifest names it") from None
         if reader.sealed_size != entry.sealed_size:
             reader.close()
-            raise ManifestError(f"{name}: {reader.sealed_size} bytes, the manifest says {entry.sealed_size}")
+            raise NotAuthenticError(f"{path}: {reader.sealed_size} bytes, the manifest says {entry.sealed_size}")
         return reader
 
     def verify(self, name: str, *, key: Buffer, threads: int = 1, progress: Progress | None = None) -> None:
         """Authenticate the whole file called `name`, and that it is the very sealing that the manifest names.
 
         Raises:
-            ManifestError: the asset has no such file, or the sealed file is another one than the manifest says.
-            KeyMaterialError: the key is not the one the manifest names.
-            NotAuthenticError: the file is not what was sealed.
+            ManifestError: the asset has no such file.
+            KeyMaterialError: the key is not 32 bytes.
+            NotAuthenticError: the file is not what was sealed, or another one than the manifest names.
             OSError: it cannot be read.
         """
         entry = self.manifest.file(name)
@@ -230,7 +231,7 @@ class SealedAsset:
         with sealed_path(self.folder, name).open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
         if actual != entry.sealed_sha256:
-            raise ManifestError(
+            raise NotAuthenticError(
                 f"{name}: SHA-256 {actual}, the manifest says {entry.sealed_sha256}: another sealing of it"
             )
 

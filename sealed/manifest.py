@@ -8,6 +8,7 @@ manifest lies beside it as ``NAME.sealed``.
 
 from __future__ import annotations
 
+import hmac
 import unicodedata
 from typing import Annotated, Final, Literal, Self
 
@@ -170,6 +171,33 @@ class Manifest(BaseModel):
             raise ManifestError("manifest: not canonical JSON (RFC 8785): seal again instead of editing it")
         return manifest
 
+    @classmethod
+    def parse_signed(cls, data: bytes, *, signature: bytes, owner: Ed25519PublicKey) -> Self:
+        """Parse a manifest after checking its owner's signature over exactly these bytes.
+
+        Raises:
+            ManifestSignatureError: the owner did not sign these bytes.
+            ManifestError: see `parse`.
+        """
+        try:
+            owner.verify(signature, encode(LABEL_SEALED_MANIFEST, sha256(data)))
+        except InvalidSignature:
+            raise ManifestSignatureError("manifest: not signed by this owner key, or altered since") from None
+        return cls.parse(data)
+
+    @classmethod
+    def parse_vouched(cls, data: bytes, *, digest: bytes) -> Self:
+        """Parse a manifest after checking that `digest`, which somebody trusted gave, is its SHA-256.
+
+        Raises:
+            ManifestSignatureError: it is another manifest.
+            ManifestError: see `parse`.
+        """
+        actual = sha256(data)
+        if not hmac.compare_digest(actual, digest):
+            raise ManifestSignatureError(f"manifest: {actual.hex()} is not {digest.hex()}, which was vouched for")
+        return cls.parse(data)
+
     def to_bytes(self) -> bytes:
         """The canonical JSON of the manifest (RFC 8785)."""
         return rfc8785.dumps(self.model_dump(mode="json"))
@@ -205,14 +233,3 @@ class Manifest(BaseModel):
     def sign(self, key: Ed25519PrivateKey) -> bytes:
         """The owner's signature, 64 bytes."""
         return key.sign(encode(LABEL_SEALED_MANIFEST, self.digest()))
-
-    def verify(self, signature: bytes, key: Ed25519PublicKey) -> None:
-        """Check the owner's signature.
-
-        Raises:
-            ManifestSignatureError: the owner did not sign this manifest.
-        """
-        try:
-            key.verify(signature, encode(LABEL_SEALED_MANIFEST, self.digest()))
-        except InvalidSignature:
-            raise ManifestSignatureError(f"{self.ref}: the manifest is not signed by this owner key") from None

@@ -38,8 +38,9 @@ _CHANGED: Final = (
 
 
 class _Source(Protocol):
-    """Where ciphertext comes from; `read_into` may be called by several threads at once."""
+    """Where ciphertext comes from, under the name that errors give it; several threads may read at once."""
 
+    name: str
     size: int
 
     def read_into(self, view: memoryview, offset: int) -> int: ...
@@ -50,9 +51,10 @@ class _Source(Protocol):
 class _Descriptor:
     """A file that was opened by its path; positional reads need no lock."""
 
-    __slots__ = ("_fd", "size")
+    __slots__ = ("_fd", "name", "size")
 
     def __init__(self, path: Path) -> None:
+        self.name = str(path)
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
@@ -70,9 +72,10 @@ class _Descriptor:
 class _Seekable:
     """A file object that belongs to the caller: it has one position, so reads take turns."""
 
-    __slots__ = ("_file", "_lock", "size")
+    __slots__ = ("_file", "_lock", "name", "size")
 
     def __init__(self, file: BinaryIO) -> None:
+        self.name = "sealed file"
         self._file = file
         self._lock = threading.Lock()
         self.size = file.seek(0, io.SEEK_END)
@@ -131,9 +134,11 @@ class SealedReader:
             self._header = Header.parse(bytes(head))
             self._cipher = self._header.cipher(key=key, context=context)
             self._copy_part(self._layout.segments - 1, 0, memoryview(bytearray()))
-        except BaseException:
+        except BaseException as error:
             self._cipher = None
             self._source.close()
+            if isinstance(error, NotAuthenticError) and not str(error).startswith(self._source.name):
+                raise NotAuthenticError(f"{self._source.name}: {error}") from None
             raise
 
     @property
@@ -180,7 +185,9 @@ class SealedReader:
         while done < len(view):
             count = self._source.read_into(view[done:], offset + done)
             if not count:
-                raise NotAuthenticError(f"cut short while it was read: no byte at offset {offset + done}")
+                raise NotAuthenticError(
+                    f"{self._source.name}: cut short while it was read: no byte at offset {offset + done}"
+                )
             done += count
 
     def _enter(self) -> AESGCM:
@@ -213,7 +220,7 @@ class SealedReader:
         except InvalidTag:
             # OpenSSL writes plaintext before it compares the tag.
             view[:] = bytes(len(view))
-            raise NotAuthenticError(_CHANGED) from None
+            raise NotAuthenticError(f"{self._source.name}: {_CHANGED}") from None
         finally:
             self._scratch.append(buffer)
             self._leave()
