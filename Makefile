@@ -63,7 +63,8 @@ check-policies: $(VENV)/.dev tools
 bench: $(VENV)/.dev ## Measure, side by side in one run, and print the tables
 	$(BIN)/python -m bench
 
-docs: $(VENV)/.dev ## Check that every link in the documents resolves
+docs: $(VENV)/.dev ## Write docs/reference/ from the code and check that every link in the documents resolves
+	$(BIN)/python scripts/generate_reference.py
 	$(BIN)/python scripts/check_docs.py
 
 protos: $(VENV)/.dev ## Generate keystead/v1 from protos/

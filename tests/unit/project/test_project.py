@@ -148,6 +148,17 @@ def test_links_in_the_documents_resolve():
     assert done.returncode == 0, done.stderr
 
 
+def test_reference_pages_are_current():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "generate_reference.py", "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_generated_grpc_code_is_current():
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "generate_protos.py", "--check"],
