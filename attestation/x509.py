@@ -11,11 +11,9 @@ of them and compares the windows with `now` on every use.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from threading import Lock
 from typing import Annotated, Final, Generic, TypeVar
 
 from cryptography import x509
@@ -27,6 +25,7 @@ from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 from attestation.ecdsa import EcdsaKey
 from attestation.errors import MalformedError
 from attestation.findings import Check, CheckLog, Passed
+from attestation.lru import LruCache
 
 MAX_CHAIN_LENGTH: Final = 8
 """Certificates in a chain. NVIDIA's have 5, AMD's and Intel's 3."""
@@ -257,7 +256,7 @@ class ChainCache(Generic[_Derived]):
     out. Safe for concurrent use.
     """
 
-    __slots__ = ("_capacity", "_derive", "_entries", "_lock", "rules")
+    __slots__ = ("_derive", "_entries", "rules")
 
     def __init__(
         self,
@@ -269,15 +268,13 @@ class ChainCache(Generic[_Derived]):
         """Start empty; `derive` reads a scheme's endorsements out of a chain, once per chain.
 
         Raises:
-            ValueError: `capacity` is not positive.
+            ValueError: `capacity` is less than one.
         """
         if capacity < 1:
             raise ValueError(f"a chain cache holds at least one chain, not {capacity}")
         self.rules = rules
         self._derive = derive
-        self._capacity = capacity
-        self._entries: OrderedDict[tuple[bytes, ...], _CacheEntry[_Derived]] = OrderedDict()
-        self._lock = Lock()
+        self._entries: LruCache[tuple[bytes, ...], _CacheEntry[_Derived]] = LruCache(capacity)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -288,10 +285,7 @@ class ChainCache(Generic[_Derived]):
         Raises:
             MalformedError: no chain of certificates, or `derive` says so.
         """
-        with self._lock:
-            entry = self._entries.get(certificates)
-            if entry is not None:
-                self._entries.move_to_end(certificates)
+        entry = self._entries.get(certificates)
         if entry is not None:
             log.passed.extend(entry.passed)
             return ChainResult(entry.chain, _check_validity(entry.facts, now, log), entry.derived)
@@ -303,10 +297,7 @@ class ChainCache(Generic[_Derived]):
         valid = _check_validity(facts, now, log)
         derived = self._derive(chain)
         if sound and valid:
-            with self._lock:
-                self._entries[certificates] = _CacheEntry(chain, facts, tuple(static.passed), derived)
-                while len(self._entries) > self._capacity:
-                    self._entries.popitem(last=False)
+            self._entries.put(certificates, _CacheEntry(chain, facts, tuple(static.passed), derived))
         return ChainResult(chain, sound and valid, derived)
 
 
