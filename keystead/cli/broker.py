@@ -1,0 +1,92 @@
+"""``keystead init`` and ``keystead serve``: make an installation, run its broker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from keybroker.config import BrokerConfig
+from keystead.cli import instants, output
+from keystead.cli.output import JsonOption
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8750"
+
+
+def init_app(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is empty or not there yet.")],
+    *,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="The broker's logical name, the same for every replica.")
+    ] = "keystead",
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", metavar="TENANT", help="Make an owner and a scheduler for it; repeat for each."),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", metavar="HOST", help="A DNS name or address that clients will use; repeat for each."),
+    ] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the broker listens.")] = DEFAULT_LISTEN,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="postgresql+psycopg://…; SQLite in DIR where this is not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new installation: configuration, keys, certificates, database.
+
+    Writes DIR/keystead.toml, the broker's keys, a certificate authority and one client profile for each role,
+    DIR/clients/NAME.toml, which every other command takes as --profile. Nothing that is there is overwritten.
+
+    \b
+    Examples:
+      keystead init ./factory --tenant acme
+      keystead init /var/lib/keystead --tenant acme --tenant beta --host keystead.factory.example --listen 0.0.0.0:8750
+    """  # noqa: D301 - click's mark for a paragraph whose lines stay as they are
+    from keybroker.initialise import initialise
+
+    installation = initialise(
+        directory,
+        name=name,
+        tenants=tuple(tenant or ("acme",)),
+        hosts=tuple(host or ("localhost", "127.0.0.1")),
+        listen=listen,
+        database=database,
+        now=instants.now(),
+    )
+    profiles = sorted(str(path) for path in (directory / "clients").glob("*.toml"))
+    if as_json:
+        output.print_json({"directory": os.fspath(directory), "broker": name, "listen": listen, "profiles": profiles})
+        return
+    console = output.console()
+    console.print(output.cell(f"Installation {name!r} made in {directory}."))
+    output.print_table(("client profile",), ((profile,) for profile in profiles))
+    console.print(output.cell(f"Next: keystead serve {directory}"))
+    del installation
+
+
+def serve_app(
+    installation: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="An installation, or its configuration file.")
+    ],
+    *,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Bring the database to this release's schema first.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the broker of an installation until it is told to stop (SIGTERM or Ctrl-C).
+
+    Its log goes to standard error, one JSON object a line with --json. Health: the gRPC health service.
+
+    \b
+    Examples:
+      keystead serve ./factory
+      keystead serve /etc/keystead/keystead.toml --migrate
+    """  # noqa: D301 - click's mark for a paragraph whose lines stay as they are
+    from keybroker.services.server import serve
+
+    serve(BrokerConfig.load(installation))
+    del migrate, as_json

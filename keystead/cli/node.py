@@ -1,0 +1,182 @@
+"""``keystead node``: which hardware identities stand together, and where. Needs the role operator."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from keystead.cli import output
+from keystead.cli.connection import Connection, connected, request_id
+from keystead.cli.exits import UsageError
+from keystead.cli.help import with_examples
+from keystead.cli.output import Json, JsonOption
+from keystead.v1 import node_service_pb2 as pb
+
+app = typer.Typer(
+    no_args_is_help=True, help="Nodes: which hardware identities stand together, and where. Role: operator."
+)
+
+_PAGE: Final = 1_000
+_MAX_FILE: Final = 1 << 20
+_DEVICE: Final = re.compile(r"(?P<slot>[a-z]+[0-9]+)=(?P<kind>[a-z][a-z0-9-]*):(?P<value>[0-9a-fA-F]+)\Z")
+_FORM: Final = "SLOT=KIND:HEX, for example cpu0=amd-chip-id:9f3a…"
+
+
+class State(StrEnum):
+    """Whether a node may receive keys."""
+
+    ACTIVE = "active"
+    QUARANTINED = "quarantined"
+    RETIRED = "retired"
+
+
+_STATES: Final = {
+    State.ACTIVE: pb.NODE_STATE_ACTIVE,
+    State.QUARANTINED: pb.NODE_STATE_QUARANTINED,
+    State.RETIRED: pb.NODE_STATE_RETIRED,
+}
+
+
+def parse_device(text: str) -> pb.DeviceIdentity:
+    """Read one device from ``SLOT=KIND:HEX``.
+
+    Raises:
+        UsageError: another form.
+    """
+    match = _DEVICE.match(text)
+    if match is None:
+        raise UsageError(f"--device {text!a:.80}: write {_FORM}")
+    return pb.DeviceIdentity(slot=match["slot"], kind=match["kind"], value=match["value"].lower())
+
+
+def read_devices(file: Path) -> list[pb.DeviceIdentity]:
+    """Read devices from a JSON file: ``{"cpu0": "amd-chip-id:HEX", "gpu0": "nvidia-gpu:HEX"}``.
+
+    Raises:
+        UsageError: too long, not JSON, or of another form.
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as source:
+        data = source.read(_MAX_FILE + 1)
+    if len(data) > _MAX_FILE:
+        raise UsageError(f"{file}: more than {_MAX_FILE} bytes")
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise UsageError(f"{file}: not JSON: {error}") from None
+    if not isinstance(document, dict) or not document:
+        raise UsageError(f'{file}: not an object of devices: {{"cpu0": "amd-chip-id:HEX", …}}')
+    return [parse_device(f"{slot}={identity}") for slot, identity in document.items()]
+
+
+@app.command(
+    help=with_examples(
+        "Enrol a node by the hardware identities of its CPU, GPUs and switches.",
+        "node enrol ber1-n01 --site ber1 --device cpu0=amd-chip-id:9f3a… --device gpu0=nvidia-gpu:41c7…",
+        "node enrol ber1-n02 --site ber1 --file ber1-n02.json",
+    )
+)
+@connected
+def enrol(
+    connection: Connection,
+    node: Annotated[str, typer.Argument(help="The node's id.")],
+    *,
+    site: Annotated[str, typer.Option(metavar="SITE", help="The site it stands on.")],
+    device: Annotated[
+        list[str] | None, typer.Option("--device", metavar="SLOT=KIND:HEX", help="One device; repeat for each.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="JSON object from slot to KIND:HEX.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Enrol a node."""
+    devices = [parse_device(text) for text in device or ()]
+    if file is not None:
+        devices += read_devices(file)
+    if not devices:
+        raise UsageError(f"no device: give --device {_FORM}, or --file FILE")
+    response = connection.call(
+        connection.nodes.EnrolNode,
+        pb.EnrolNodeRequest(request_id=request_id(), node=pb.Node(node_id=node, site_id=site, devices=devices)),
+    )
+    _show(response.node, as_json=as_json, title="Node enrolled")
+
+
+@app.command("list", help=with_examples("List the enrolled nodes.", "node list", "node list --json"))
+@connected
+def list_(connection: Connection, *, as_json: JsonOption = False) -> None:
+    """List the nodes."""
+    nodes: list[pb.Node] = []
+    token = ""
+    while True:
+        page = connection.call(connection.nodes.ListNodes, pb.ListNodesRequest(page_size=_PAGE, page_token=token))
+        nodes += page.nodes
+        token = page.next_page_token
+        if not token:
+            break
+    if as_json:
+        output.print_json([node_json(node) for node in nodes])
+        return
+    output.print_table(
+        ("node", "site", "state", "devices"),
+        (
+            (node.node_id, node.site_id, state_name(node.state), " ".join(sorted(d.slot for d in node.devices)))
+            for node in nodes
+        ),
+        empty="no node is enrolled",
+    )
+
+
+@app.command(
+    help=with_examples(
+        "Change whether a node may receive keys: active, quarantined or retired (which is for ever).",
+        "node state ber1-n01 quarantined --reason 'open chassis seal'",
+    )
+)
+@connected
+def state(
+    connection: Connection,
+    node: Annotated[str, typer.Argument(help="The node's id.")],
+    to: Annotated[State, typer.Argument(help="The new state.")],
+    *,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Change a node's state."""
+    response = connection.call(
+        connection.nodes.SetNodeState,
+        pb.SetNodeStateRequest(request_id=request_id(), node_id=node, state=_STATES[to], reason=reason),
+    )
+    _show(response.node, as_json=as_json, title="Node changed")
+
+
+def state_name(value: int) -> str:
+    """The word for a node's state; ``unknown`` for one that this release does not know."""
+    return next((state.value for state, number in _STATES.items() if number == value), "unknown")
+
+
+def node_json(node: pb.Node) -> dict[str, Json]:
+    """A node as it stands in ``--json`` output."""
+    return {
+        "node": node.node_id,
+        "site": node.site_id,
+        "state": state_name(node.state),
+        "devices": {device.slot: f"{device.kind}:{device.value}" for device in node.devices},
+    }
+
+
+def _show(node: pb.Node, *, as_json: bool, title: str) -> None:
+    if as_json:
+        output.print_json(node_json(node))
+        return
+    console = output.console()
+    console.print(f"{title}: {node.node_id} on {node.site_id}, {state_name(node.state)}", markup=False)
+    output.print_table(
+        ("slot", "kind", "identity"), ((device.slot, device.kind, device.value) for device in node.devices)
+    )
