@@ -6,7 +6,8 @@
     ├── MalformedError            bytes that are not the structure they are said to be
     ├── UnsupportedError          a version, product, algorithm or scheme that this verifier does not know
     ├── TrustAnchorError          no trust anchor was configured for what the evidence needs
-    └── ManifestError             a conformance manifest, reference values or profile that cannot be used
+    ├── ManifestError             a conformance manifest, reference values or profile that cannot be used
+    └── ResultError               an Attestation Result that is not authentic, not current or not well formed
 
 An exception means "could not decide". What was decided against is a `Finding` (`attestation.findings`).
 """
@@ -55,3 +56,9 @@ class ManifestError(AttestationError):
     """A conformance manifest, a set of reference values or a profile that cannot be used as it stands."""
 
     code: ClassVar[str] = "BAD_MANIFEST"
+
+
+class ResultError(AttestationError):
+    """An Attestation Result that is not authentic, not current, of another issuer, or not well formed."""
+
+    code: ClassVar[str] = "BAD_ATTESTATION_RESULT"

@@ -313,8 +313,14 @@ class SnpAnchors:
         """No root at all: every chain is refused. For appraisals that accept no SEV-SNP evidence."""
         return cls(roots=MappingProxyType({}))
 
-    def merged(self, other: SnpAnchors) -> SnpAnchors:
-        """The roots of both."""
+    def with_simulated(self, *ark_der: bytes) -> SnpAnchors:
+        """These roots and those of simulators (DER); chains that verified before are not carried over.
+
+        Raises:
+            MalformedError: not an ARK certificate.
+            TrustAnchorError: none was given, or one is AMD's own.
+        """
+        other = SnpAnchors.simulated(*ark_der)
         return SnpAnchors(
             roots=MappingProxyType({**self.roots, **other.roots}),
             simulated_roots=self.simulated_roots | other.simulated_roots,

@@ -1,0 +1,92 @@
+"""Every scheme and every check by name, written down; importing a module never changes what is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from attestation import node_checks
+from attestation.errors import TrustAnchorError
+from attestation.findings import Check
+from attestation.nvgpu import checks as nvgpu_checks
+from attestation.nvgpu import verify as nvgpu
+from attestation.profile import Profile
+from attestation.scheme import ReferenceValues, Scheme, TrustAnchors
+from attestation.snp import checks as snp_checks
+from attestation.snp import verify as snp
+from attestation.types import Collateral, DeviceResult, Evidence
+
+
+class SnpScheme:
+    """AMD SEV-SNP; `expected` is REPORT_DATA."""
+
+    name: Final = snp.SCHEME
+    slot_prefix: Final = "cpu"
+    checks: Final = snp_checks.CHECKS
+
+    def verify(
+        self,
+        evidence: Evidence,
+        *,
+        expected: bytes | None,
+        collateral: Collateral,
+        anchors: TrustAnchors,
+        reference: ReferenceValues,
+        now: int,
+        profile: Profile,
+    ) -> DeviceResult:
+        """See `attestation.scheme.Scheme.verify`."""
+        if anchors.snp is None or reference.snp is None:
+            raise TrustAnchorError("SEV-SNP evidence, but no SNP roots or no SNP reference values are configured")
+        return snp.verify(
+            evidence,
+            collateral=collateral,
+            anchors=anchors.snp,
+            reference=reference.snp,
+            expected_report_data=expected,
+            now=now,
+            profile=profile,
+        )
+
+
+class NvGpuScheme:
+    """NVIDIA GPUs over SPDM; `expected` is the device nonce."""
+
+    name: Final = nvgpu.SCHEME
+    slot_prefix: Final = "gpu"
+    checks: Final = nvgpu_checks.CHECKS
+
+    def verify(
+        self,
+        evidence: Evidence,
+        *,
+        expected: bytes | None,
+        collateral: Collateral,  # noqa: ARG002 - the protocol gives it to every scheme; this one reads none yet
+        anchors: TrustAnchors,
+        reference: ReferenceValues,
+        now: int,
+        profile: Profile,
+    ) -> DeviceResult:
+        """See `attestation.scheme.Scheme.verify`."""
+        if anchors.nvgpu is None or reference.nvgpu is None:
+            raise TrustAnchorError("NVIDIA GPU evidence, but no GPU roots or no GPU reference values are configured")
+        return nvgpu.verify(
+            evidence,
+            anchors=anchors.nvgpu,
+            reference=reference.nvgpu,
+            expected_nonce=expected,
+            now=now,
+            profile=profile,
+        )
+
+
+SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
+    {scheme.name: scheme for scheme in (SnpScheme(), NvGpuScheme())}
+)
+"""Every scheme that this verifier knows, by `Evidence.scheme`. A new one is added to this line."""
+
+CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
+    {check.code: check for check in (*node_checks.CHECKS, *snp_checks.CHECKS, *nvgpu_checks.CHECKS)}
+)
+"""Every check that can appear in a result, by code."""

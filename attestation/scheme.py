@@ -1,0 +1,99 @@
+"""What an evidence scheme is to the rest of the verifier, and what all schemes are given.
+
+A scheme turns one device's evidence into a `DeviceResult`. Schemes never import one another; `attestation.registry`
+names them, and nothing is registered by importing a module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from attestation.findings import Check
+from attestation.nvgpu.endorsements import NvGpuAnchors
+from attestation.nvgpu.verify import NvGpuReference
+from attestation.profile import Profile
+from attestation.snp.endorsements import SnpAnchors
+from attestation.snp.verify import SnpReference
+from attestation.types import Collateral, DeviceResult, Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustAnchors:
+    """The pinned roots of every scheme; None means that no evidence of that scheme can be judged.
+
+    There are no default anchors: say `production()`, or name them.
+    """
+
+    snp: SnpAnchors | None
+    nvgpu: NvGpuAnchors | None
+
+    @classmethod
+    def production(cls) -> Self:
+        """The vendors' own roots and no simulator's."""
+        return cls(snp=SnpAnchors.amd(), nvgpu=NvGpuAnchors.nvidia())
+
+    @property
+    def simulated(self) -> bool:
+        """Is some simulator's root among them?"""
+        return bool(
+            (self.snp is not None and self.snp.simulated_roots)
+            or (self.nvgpu is not None and self.nvgpu.simulated_roots)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceValues:
+    """What the evidence of every scheme must say; None means that no evidence of that scheme can be judged."""
+
+    snp: SnpReference | None
+    nvgpu: NvGpuReference | None
+
+
+class Scheme(Protocol):
+    """One kind of evidence.
+
+    Attributes:
+        name: as in `Evidence.scheme`.
+        slot_prefix: what its submodules are called in an Attestation Result: ``cpu``, ``gpu``.
+        checks: every rule that it applies.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - documented on the class
+
+    @property
+    def slot_prefix(self) -> str: ...  # noqa: D102 - documented on the class
+
+    @property
+    def checks(self) -> tuple[Check, ...]: ...  # noqa: D102 - documented on the class
+
+    def verify(
+        self,
+        evidence: Evidence,
+        *,
+        expected: bytes | None,
+        collateral: Collateral,
+        anchors: TrustAnchors,
+        reference: ReferenceValues,
+        now: int,
+        profile: Profile,
+    ) -> DeviceResult:
+        """Verify one device's evidence.
+
+        Args:
+            evidence: of this scheme.
+            expected: what binds it to this appraisal: 64 bytes of REPORT_DATA, or a device nonce of 32 bytes. None
+                leaves freshness unproven, which a finding says.
+            collateral: endorsements and revocation data from elsewhere.
+            anchors: pinned roots.
+            reference: reference values.
+            now: the appraisal's time, seconds since the epoch.
+            profile: what each finding does to the verdict.
+
+        Raises:
+            MalformedError: the evidence cannot be decoded.
+            UnsupportedError: a version that is not known.
+            TrustAnchorError: no roots or no reference values are configured for this scheme.
+        """
+        ...
