@@ -114,15 +114,19 @@ class Opa:
         return _json_object(self._run(["capabilities", "--current"]))
 
     def check(self, packs: Path, *, schemas: Path | None = None, capabilities: Path = CAPABILITIES) -> None:
-        """Compile every module under `packs` strictly, against JSON schemas and the allowed built-ins.
+        """Compile every module under `packs` strictly: sources against JSON schemas and the allowed built-ins.
+
+        Tests may use any built-in: they run in opa only.
 
         Raises:
             PackRejectedError: opa found fault; its own message says where.
         """
-        command = ["check", "--strict", "--bundle", "--capabilities", str(capabilities)]
+        strict = ["check", "--strict", "--bundle"]
+        narrow = ["--capabilities", str(capabilities.resolve()), "--ignore", "*_test.rego"]
         if schemas is not None:
-            command += ["--schema", str(schemas)]
-        self._run([*command, str(packs)], rejected=True)
+            narrow += ["--schema", str(schemas.resolve())]
+        self._run([*strict, *narrow, "."], rejected=True, cwd=packs)
+        self._run([*strict, "."], rejected=True, cwd=packs)
 
     def unformatted(self, packs: Path) -> tuple[str, ...]:
         """Files under `packs` that `opa fmt` would write differently.
@@ -130,7 +134,7 @@ class Opa:
         Raises:
             PackRejectedError: a file does not parse.
         """
-        return tuple(self._run(["fmt", "--list", str(packs)], rejected=True).split())
+        return tuple(self._run(["fmt", "--list", "."], rejected=True, cwd=packs).splitlines())
 
     def format(self, packs: Path) -> tuple[str, ...]:
         """Write every file under `packs` as `opa fmt` does; returns those that changed.
@@ -140,17 +144,18 @@ class Opa:
         """
         changed = self.unformatted(packs)
         if changed:
-            self._run(["fmt", "--write", str(packs)], rejected=True)
+            self._run(["fmt", "--write", "."], rejected=True, cwd=packs)
         return changed
 
-    def test(self, packs: Path, *, capabilities: Path = CAPABILITIES) -> CoverageReport:
+    def test(self, packs: Path) -> CoverageReport:
         """Run every ``*_test.rego`` under `packs` and say what none of them reached.
 
         Raises:
             PackRejectedError: the modules do not compile.
         """
-        base = ["test", "--bundle", "--capabilities", str(capabilities), "--format", "json", str(packs)]
-        outcome = self._call(base)
+        command = ["test", "--bundle", "--format", "json", "."]
+        outcome = self._call(command, cwd=packs)
+        # 2: a test failed. Everything else that is not 0 means that no test ran.
         if outcome.returncode not in {0, 2}:
             raise PackRejectedError(_opa_text(outcome))
         results = _json_array(outcome.stdout)
@@ -161,8 +166,8 @@ class Opa:
         )
         if failed or outcome.returncode:
             return CoverageReport(passed=len(results) - len(failed), failed=failed or ("opa test",), not_covered=())
-        coverage = _json_object(self._run([*base, "--coverage"], rejected=True))
-        return CoverageReport(passed=len(results), failed=(), not_covered=_not_covered(coverage, packs))
+        coverage = _json_object(self._run([*command, "--coverage"], rejected=True, cwd=packs))
+        return CoverageReport(passed=len(results), failed=(), not_covered=_not_covered(coverage))
 
     def build(self, source: Path, *, output: Path, capabilities: Path = CAPABILITIES) -> None:
         """Compile the bundle directory `source` to Wasm; its one ``entrypoint: true`` annotation says what decides.
@@ -266,7 +271,7 @@ def _json(text: str) -> object:
     return value
 
 
-def _not_covered(report: Mapping[str, object], packs: Path) -> tuple[str, ...]:
+def _not_covered(report: Mapping[str, object]) -> tuple[str, ...]:
     files = report.get("files")
     if not isinstance(files, dict) or not files:
         raise OpaError("opa: the coverage report names no files")
@@ -274,6 +279,5 @@ def _not_covered(report: Mapping[str, object], packs: Path) -> tuple[str, ...]:
     for name, file in sorted(files.items()):
         if name.endswith("_test.rego"):
             continue
-        shown = name.removeprefix(str(packs)).lstrip("/")
-        ranges += [f"{shown}:{item['start']['row']}-{item['end']['row']}" for item in file.get("not_covered", [])]
+        ranges += [f"{name}:{item['start']['row']}-{item['end']['row']}" for item in file.get("not_covered", [])]
     return tuple(ranges)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +63,32 @@ def stage(pack: Path, *, into: Path, shared: Path | None = None) -> None:
     sources = [pack, *(root / name for name in SHARED if (root / name).is_dir())]
     for source in sources:
         shutil.copytree(source, into / source.name, ignore=shutil.ignore_patterns("*_test.rego", ".*"))
+
+
+@contextmanager
+def workspace(root: Path) -> Iterator[Path]:
+    """`root` as opa checks and tests it: itself where it has shared directories, else a copy with those that ship.
+
+    Raises:
+        PackRejectedError: `root` is not a directory.
+    """
+    if not root.is_dir():
+        raise PackRejectedError(f"policy packs: {root} is not a directory")
+    if any((root / name).is_dir() for name in SHARED):
+        yield root
+        return
+    with tempfile.TemporaryDirectory(prefix="keystead-policy-") as folder:
+        copy = Path(folder, root.resolve().name)
+        shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".*"))
+        for name in SHARED:
+            shutil.copytree(PACKS / name, copy / name, ignore=shutil.ignore_patterns("*_test.rego"))
+        yield copy
+
+
+def schemas_of(root: Path) -> Path:
+    """The JSON Schemas that packs under `root` are held against: their own, else those that ship."""
+    own = root / SCHEMAS.name
+    return own if own.is_dir() else SCHEMAS
 
 
 def compile_pack(opa: Opa, pack: Path, *, shared: Path | None = None) -> tuple[Bundle, bytes]:

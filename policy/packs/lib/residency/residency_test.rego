@@ -1,0 +1,75 @@
+package residency_test
+
+import data.lib.residency
+
+test_permitted if {
+	residency.permitted("DE", ["DE"])
+	residency.permitted("DE-BY", ["DE"])
+	residency.permitted("DE-BY", ["DE-BY"])
+	residency.permitted("DE-BY", ["US", "EU"])
+	residency.permitted("NO", ["EEA"])
+	residency.permitted("JP", ["*"])
+}
+
+test_not_permitted if {
+	not residency.permitted("DE", ["DE-BY"])
+	not residency.permitted("DE-BY", ["DE-BE"])
+	not residency.permitted("NO", ["EU"])
+	not residency.permitted("GB", ["EEA"])
+	not residency.permitted("CH", ["EEA"])
+	not residency.permitted("de", ["de", "EU"])
+	not residency.permitted("DE", [])
+	not residency.permitted("DE", "EU")
+	not residency.permitted("DE", {"x": "EU"})
+	not residency.permitted("XX", ["*"])
+	not residency.permitted("EU", ["EU", "*"])
+	not residency.permitted("", ["", "*"])
+	not residency.permitted(null, [null, "*"])
+}
+
+test_clear if {
+	residency.clear("DE-BY", [])
+	residency.clear("DE-BY", ["US", "DE-BE", "FR"])
+	residency.clear("NO", ["EU"])
+}
+
+test_not_clear if {
+	not residency.clear("DE", ["DE"])
+	not residency.clear("DE-BY", ["DE"])
+	not residency.clear("DE-BY", ["EU"])
+	not residency.clear("DE-BY", ["*"])
+	not residency.clear("DE-BY", ["UK"])
+	not residency.clear("DE-BY", [7])
+	not residency.clear("DE-BY", "US")
+	not residency.clear("XX", [])
+	not residency.clear(null, [])
+}
+
+# Without its subdivision a site may stand in any part of its country.
+test_a_country_is_not_clear_of_its_parts if {
+	not residency.clear("US", ["US-CA"])
+	residency.clear("US-NY", ["US-CA"])
+}
+
+test_known if {
+	every area in ["*", "EU", "EEA", "DE", "DE-BY"] {
+		residency.known(area)
+	}
+	every area in ["UK", "EUROPE", "eu", "", null, 7, []] {
+		not residency.known(area)
+	}
+}
+
+test_the_groups_hold_countries if {
+	count(data.jurisdictions.groups.EU) == 27
+	count(data.jurisdictions.groups.EEA) == 30
+	count(data.jurisdictions.countries) == 249
+	every members in data.jurisdictions.groups {
+		every member in members {
+			member in data.jurisdictions.countries
+		}
+	}
+	every group, _ in data.jurisdictions.groups {
+		not group in data.jurisdictions.countries
+	}
+}
