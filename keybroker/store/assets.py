@@ -95,6 +95,12 @@ def get(connection: Connection, asset: str, *, lock: bool = False) -> AssetRow:
     return row
 
 
+def find_all_named(connection: Connection, names: Iterable[str]) -> dict[str, AssetRow]:
+    """Those of `names` that exist, by name."""
+    statement = select(ASSET).where(ASSET.c.asset.in_(sorted(set(names))))
+    return {row.asset: row for row in find_all(connection, statement, AssetRow)}
+
+
 def page(connection: Connection, *, tenant: str, after: str = "", limit: int = 100) -> list[AssetRow]:
     """Up to `limit` assets of `tenant` by name, those whose name follows `after`."""
     statement = select(ASSET).where(ASSET.c.tenant == tenant, ASSET.c.asset > after)

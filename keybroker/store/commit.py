@@ -228,33 +228,43 @@ class GroupCommitter:
     def _one_by_one(self, batch: Sequence[_Item[Any]]) -> None:
         for place, item in enumerate(batch):
             try:
-                _deliver([item], self._persist(item))
-            except StoreUnavailableError as error:
-                # Without a database the others would each wait for it in vain.
+                _deliver([item], [self._persist(item)])
+            except StoreOutcomeUnknownError as error:
+                item.fail(error)
+            except StoreError as error:
+                # No transaction could be begun: the others would each wait for it in vain.
                 _fail_all(batch[place:], error)
                 return
-            except StoreError as error:
-                item.fail(error)
 
-    def _persist(self, item: _Item[Any]) -> list[_Outcome]:
-        """Run one unit until it no longer collides."""
+    def _persist(self, item: _Item[Any]) -> _Outcome:
+        """Run one unit until it no longer collides.
+
+        Raises:
+            StoreUnavailableError: no transaction could be begun.
+            StoreOutcomeUnknownError: the commit failed.
+        """
+        cause: BaseException | None = None
         for attempt in range(ATTEMPTS):
+            if attempt:
+                # Not a secret: it only spreads the replicas.
+                time.sleep(_FIRST_PAUSE * 2**attempt * random.random())  # noqa: S311
             try:
-                return self._attempt([item])
+                (outcome,) = self._attempt([item])
             except _RepeatError as error:
-                if isinstance(error.cause, StoreUsageError):
-                    raise error.cause from None
-                if attempt + 1 == ATTEMPTS:
-                    if _is_collision(error.cause):
-                        raise StoreConflictError(
-                            f"{ATTEMPTS} tries collided with concurrent work; nothing was committed: repeat the request"
-                        ) from error.cause
-                    raise StoreUnavailableError(
-                        f"the transaction was lost {ATTEMPTS} times; look at the broker's log for the cause"
-                    ) from error.cause
-            # Not a secret: it only spreads the replicas.
-            time.sleep(_FIRST_PAUSE * 2**attempt * random.random())  # noqa: S311
-        raise AssertionError("unreachable")  # pragma: no cover
+                cause = error.cause
+            else:
+                return outcome
+            if isinstance(cause, StoreUsageError):
+                return _Outcome(None, cause)
+        failure: StoreError = StoreUnavailableError(
+            f"the transaction was lost {ATTEMPTS} times, nothing was committed; look at the broker's log for the cause"
+        )
+        if cause is not None and _is_collision(cause):
+            failure = StoreConflictError(
+                f"{ATTEMPTS} tries collided with concurrent work, nothing was committed: repeat the request"
+            )
+        failure.__cause__ = cause
+        return _Outcome(None, failure)
 
     def _attempt(self, items: Sequence[_Item[Any]]) -> list[_Outcome]:
         """Run `items` in one transaction and commit it; what comes back may be delivered.
@@ -272,14 +282,16 @@ class GroupCommitter:
             with self._engine.connect() as connection:
                 transaction = connection.begin()
                 stage = _Stage.WORK
-                # A single unit needs no savepoint: the transaction is its own.
-                outcomes = [_call(connection, item, savepoint=len(items) > 1) for item in items]
-                if len(items) == 1 and outcomes[0].error is not None:
-                    return outcomes
+                outcomes = [_call(connection, item) for item in items]
                 if not in_transaction(connection):
                     raise _RepeatError(StoreUnavailableError("the database rolled the transaction back by itself"))
                 stage = _Stage.COMMIT
-                transaction.commit()
+                try:
+                    transaction.commit()
+                except SQLAlchemyError:
+                    # The library lets go of a transaction whose commit fails; SQLite may still have it open.
+                    connection.invalidate()
+                    raise
                 stage = _Stage.DURABLE
         except SQLAlchemyError as error:
             # What goes wrong once it is durable is only the connection's way back to the pool.
@@ -302,25 +314,23 @@ def _judge(error: SQLAlchemyError, stage: _Stage) -> Exception:
     )
 
 
-def _call(connection: Connection, item: _Item[Any], *, savepoint: bool) -> _Outcome:
-    """Run one unit.
+def _call(connection: Connection, item: _Item[Any]) -> _Outcome:
+    """Run one unit within a savepoint of its own.
 
     Raises:
         _RepeatError: the transaction as a whole is lost with it.
         SQLAlchemyError: the savepoint cannot be ended; the transaction is lost too.
     """
-    nested = connection.begin_nested() if savepoint else None
+    savepoint = connection.begin_nested()
     try:
         with unit_guard(connection):
             value = item.unit(connection)
     except BaseException as error:
         if connection.invalidated or isinstance(error, StoreUsageError) or _is_collision(error):
             raise _RepeatError(error) from error
-        if nested is not None:
-            nested.rollback()
+        savepoint.rollback()
         return _Outcome(None, error)
-    if nested is not None:
-        nested.commit()
+    savepoint.commit()
     return _Outcome(value, None)
 
 

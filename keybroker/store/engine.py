@@ -100,9 +100,10 @@ def read(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def unit_guard(connection: Connection) -> Iterator[None]:
-    """Within the block, neither commit nor rollback of `connection`'s transaction is possible.
+    """Within the block, a commit or rollback of `connection`'s transaction is refused, and loses the transaction.
 
-    Units of work share one transaction (`keybroker.store.commit`); none of them may end it for the others.
+    Units of work share one transaction (`keybroker.store.commit`); none of them may end it for the others. The block
+    raises `StoreUsageError` out of the call that tried.
     """
     info = connection.info  # of the driver's connection: it must be reached even after that one was lost
     info[_UNIT] = True
@@ -134,6 +135,9 @@ def _read_options(engine: Engine) -> dict[str, bool]:
 
 def _refuse_in_unit(connection: Connection) -> None:
     if not connection.invalidated and connection.info.get(_UNIT):
+        # The library takes its transaction for ended, whatever is raised here. Closing the driver's connection makes
+        # that true; otherwise it would go back to the pool with the database's transaction open.
+        connection.invalidate()
         raise StoreUsageError("a unit of work shares its transaction with others: return or raise, and leave it open")
 
 

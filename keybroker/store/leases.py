@@ -265,6 +265,14 @@ def live_of_node(connection: Connection, node_id: str, *, now: int) -> list[Leas
     return find_all(connection, statement.order_by(LEASE.c.lease_id), LeaseRow)
 
 
+def live_of_tenant(connection: Connection, tenant: str, *, now: int) -> list[LeaseRow]:
+    """The live leases of a tenant's jobs, by id."""
+    statement = select(LEASE).where(
+        LEASE.c.tenant == tenant, LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at > now
+    )
+    return find_all(connection, statement.order_by(LEASE.c.lease_id), LeaseRow)
+
+
 def _live(grant_id: str, now: int) -> tuple[Any, ...]:
     return (LEASE.c.grant_id == grant_id, LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at > now)
 
