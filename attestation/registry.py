@@ -13,6 +13,7 @@ from attestation.nvgpu import checks as nvgpu_checks
 from attestation.nvgpu import verify as nvgpu
 from attestation.profile import Profile
 from attestation.scheme import ReferenceValues, Scheme, TrustAnchors
+from attestation.snp import azure_hcl
 from attestation.snp import checks as snp_checks
 from attestation.snp import verify as snp
 from attestation.types import Collateral, DeviceResult, Evidence
@@ -87,6 +88,9 @@ SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
 """Every scheme that this verifier knows, by `Evidence.scheme`. A new one is added to this line."""
 
 CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
-    {check.code: check for check in (*node_checks.CHECKS, *snp_checks.CHECKS, *nvgpu_checks.CHECKS)}
+    {
+        check.code: check
+        for check in (*node_checks.CHECKS, *snp_checks.CHECKS, azure_hcl.HCL_RUNTIME_DATA, *nvgpu_checks.CHECKS)
+    }
 )
 """Every check that can appear in a result, by code."""

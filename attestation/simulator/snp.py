@@ -80,7 +80,7 @@ class SnpDefect(StrEnum):
 class SimulatedSnp:
     """One chip. Its identity is `chip_id`; its key is fresh for each object, as a VCEK is for each TCB."""
 
-    __slots__ = ("_key", "_now", "_pki", "chip_id", "csp_id", "product", "tcb")
+    __slots__ = ("_key", "_now", "_pki", "_sound_chain", "chip_id", "csp_id", "product", "tcb")
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class SimulatedSnp:
         if product is Product.TURIN:
             identity = identity[:TURIN_HWID_SIZE] + bytes(CHIP_ID_SIZE - TURIN_HWID_SIZE)
         self.chip_id = identity
+        self._sound_chain = self._make_chain(self.tcb, self.hwid, now - 24 * 3600)
 
     @property
     def hwid(self) -> bytes:
@@ -131,23 +132,20 @@ class SimulatedSnp:
         self, *, tcb: TcbVersion | None = None, hwid: bytes | None = None, expired: bool = False
     ) -> tuple[bytes, ...]:
         """Leaf, ASK or ASVK, and ARK as DER; the leaf can be issued for another TCB or chip, or be out of date."""
+        if tcb is None and hwid is None and not expired:
+            return self._sound_chain
+        return self._make_chain(tcb or self.tcb, hwid or self.hwid, self._now - (8 * YEAR if expired else 24 * 3600))
+
+    def _make_chain(self, tcb: TcbVersion, hwid: bytes, not_before: int) -> tuple[bytes, ...]:
         authorities = self._pki.certificates[self.product]
-        not_before = self._now - (8 * YEAR if expired else 24 * 3600)
+        public_key = self._key.public_key()
         if self.csp_id is not None:
             leaf = self._pki.issue_vlek(
-                product=self.product,
-                public_key=self._key.public_key(),
-                tcb=tcb or self.tcb,
-                csp_id=self.csp_id,
-                not_before=not_before,
+                product=self.product, public_key=public_key, tcb=tcb, csp_id=self.csp_id, not_before=not_before
             )
             return leaf, authorities.asvk, authorities.ark
         leaf = self._pki.issue_vcek(
-            product=self.product,
-            public_key=self._key.public_key(),
-            tcb=tcb or self.tcb,
-            hwid=hwid or self.hwid,
-            not_before=not_before,
+            product=self.product, public_key=public_key, tcb=tcb, hwid=hwid, not_before=not_before
         )
         return leaf, authorities.ask, authorities.ark
 

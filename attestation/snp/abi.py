@@ -272,9 +272,9 @@ class AttestationReport:
         """Parse a report of exactly 1,184 bytes.
 
         Raises:
-            MalformedError: another size, a reserved byte or bit that is not zero, or a field that the report's
-                version does not have is not zero.
-            UnsupportedError: a version other than 2 to 5.
+            MalformedError: another size, a version below 2, a reserved byte or bit that is not zero, or a field that
+                the report's version does not have is not zero.
+            UnsupportedError: a version above 5.
         """
         if len(data) != REPORT_SIZE:
             raise MalformedError(_STRUCTURE, f"{len(data)} bytes, expected {REPORT_SIZE}")
@@ -285,6 +285,8 @@ class AttestationReport:
             current_minor, current_major, zero_1eb, committed_build, committed_minor, committed_major, zero_1ef,
             launch_tcb, launch_mit_vector, current_mit_vector, zero_208, r, zero_r, s, zero_s, zero_330,
         ) = _LAYOUT.unpack(data)  # fmt: skip
+        if version < 2:
+            raise MalformedError(_STRUCTURE, f"version {version} is of pre-release firmware, the first is 2", offset=0)
         if version not in SUPPORTED_VERSIONS:
             raise UnsupportedError(f"{_STRUCTURE}: version {version}, only 2 to 5 are understood")
         if (

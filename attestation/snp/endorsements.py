@@ -326,6 +326,10 @@ class SnpAnchors:
             simulated_roots=self.simulated_roots | other.simulated_roots,
         )
 
+    def is_pinned(self, ark_der: bytes) -> bool:
+        """Is this ARK certificate (DER) one of the pinned roots?"""
+        return hashlib.sha256(ark_der).hexdigest() in self.roots
+
     def verify_chain(self, certificates: tuple[bytes, ...], log: CheckLog) -> Endorsement:
         """Check everything about the chain that does not depend on the time.
 
