@@ -311,15 +311,6 @@ class _CacheEntry(Generic[_Derived]):
     derived: _Derived
 
 
-def parse_chain(certificates: Sequence[bytes]) -> CertificateChain:
-    """Parse `certificates` (DER, leaf first) without trusting any.
-
-    Raises:
-        MalformedError: none or too many, too large, no DER certificate, or one whose parts cannot be read.
-    """
-    return _parse(tuple(certificates))[0]
-
-
 def verify_chain(certificates: Sequence[bytes], *, rules: ChainRules, now: int, log: CheckLog) -> ChainResult[None]:
     """Verify `certificates` (DER, leaf first) under `rules` at `now`, without a cache.
 
