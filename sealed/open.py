@@ -116,7 +116,18 @@ class SealedReader:
         OSError: it cannot be read.
     """
 
-    __slots__ = ("_active", "_cached", "_cached_index", "_cipher", "_header", "_layout", "_lock", "_scratch", "_source")
+    __slots__ = (
+        "__weakref__",
+        "_active",
+        "_cached",
+        "_cached_index",
+        "_cipher",
+        "_header",
+        "_layout",
+        "_lock",
+        "_scratch",
+        "_source",
+    )
 
     def __init__(self, source: Path | str | BinaryIO, *, key: Buffer, context: bytes) -> None:
         self._source: _Source = _Descriptor(Path(source)) if isinstance(source, Path | str) else _Seekable(source)

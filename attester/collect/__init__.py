@@ -1,0 +1,1 @@
+"""Collecting Evidence on the node: one module for each interface that gives some."""

@@ -1,0 +1,562 @@
+"""A lease on the node: the data keys while they may be held, the files they open, renewal, return and erasure.
+
+A `Lease` erases its keys and closes what it opened as soon as the broker refuses a renewal, the lease expires or is
+returned. Time is judged by two clocks, and the earlier one counts: the wall clock, which a host can set back, and the
+monotonic clock from the moment of the broker's answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from attester.client import BrokerClient
+from attester.collect.collector import Collector
+from attester.errors import (
+    AccessDeniedError,
+    BadAnswerError,
+    BrokerError,
+    CredentialError,
+    LeaseEndedError,
+    RequestRefusedError,
+)
+from attester.handshake import SignedGrant, collect_evidence
+from keystead.binding import (
+    NONCE_SIZE,
+    SHA256_SIZE,
+    AssetRef,
+    BindingError,
+    HpkePrivateKey,
+    UnwrapError,
+    check_id,
+    hpke_info,
+    lease_return_message,
+)
+from keystead.v1 import asset_ref_pb2 as asset_pb
+from keystead.v1 import lease_service_pb2 as pb
+from sealed.asset import SealedAsset
+from sealed.errors import ManifestError
+from sealed.format import KEY_SIZE
+from sealed.manifest import Manifest
+from sealed.open import SealedReader
+
+_SIGNATURE_SIZE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """A duty that travels with the lease.
+
+    Attributes:
+        code: stable code.
+        params: its parameters, canonical JSON.
+    """
+
+    code: str
+    params: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The broker's signed promise that the record of an answer is in the log.
+
+    Attributes:
+        origin: the log's.
+        entry_hash: RFC 9162 hash of the leaf, 32 bytes.
+        commit_time: seconds since the epoch.
+        key_id: which of the log's keys signed.
+        signature: Ed25519, 64 bytes (docs/protocol.md, receipt); an auditor checks it.
+    """
+
+    origin: str
+    entry_hash: bytes
+    commit_time: int
+    key_id: str
+    signature: bytes
+
+    @classmethod
+    def from_proto(cls, message: pb.Receipt) -> Self:
+        """Take a receipt from an answer.
+
+        Raises:
+            BadAnswerError: hash or signature has another length.
+        """
+        if len(message.entry_hash) != SHA256_SIZE or len(message.signature) != _SIGNATURE_SIZE or not message.origin:
+            raise BadAnswerError("audit receipt: missing or malformed")
+        return cls(
+            message.origin,
+            message.entry_hash,
+            message.commit_time.seconds,
+            message.key_id,
+            message.signature,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """What the broker's last answer says of the lease.
+
+    Attributes:
+        lease_id, job_uid, node_id: whose lease it is.
+        expires: seconds since the epoch.
+        policy_digest: the release policy that allowed it.
+        obligations: the duties that come with it.
+        attestation_result: the EAR that the decision rests on.
+        receipt: the audit receipt.
+    """
+
+    lease_id: str
+    job_uid: str
+    node_id: str
+    expires: int
+    policy_digest: bytes
+    obligations: tuple[Obligation, ...]
+    attestation_result: str
+    receipt: Receipt
+
+
+class _DataKey:
+    """One released data key, in memory that can be wiped."""
+
+    __slots__ = ("key", "key_id", "manifest_digest")
+
+    def __init__(self, *, key: bytes, key_id: str, manifest_digest: bytes) -> None:
+        self.key = bytearray(key)
+        self.key_id = key_id
+        self.manifest_digest = manifest_digest
+
+    def wipe(self) -> None:
+        self.key[:] = bytes(len(self.key))
+
+
+class Lease:
+    """A lease that this node holds. Made by `acquire`; use it as a context manager, whose end returns it.
+
+    It may be used by several threads.
+    """
+
+    def __init__(
+        self,
+        client: BrokerClient,
+        collector: Collector,
+        *,
+        grant: SignedGrant,
+        broker: str,
+        hpke_key: bytes,
+        signing_key: Ed25519PrivateKey,
+        terms: LeaseTerms,
+        data_keys: dict[AssetRef, _DataKey],
+        next_nonce: bytes,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._collector = collector
+        self._grant = grant
+        self._broker = broker
+        self._hpke_key = hpke_key
+        self._signing_key = signing_key
+        self._clock = clock
+        self._monotonic = monotonic
+        # `_lock` guards the state and is never held over a call to the broker; `_renewing` lets one renewal run.
+        self._lock = threading.Lock()
+        self._renewing = threading.Lock()
+        self._data_keys = data_keys
+        self._readers: weakref.WeakSet[SealedReader] = weakref.WeakSet()
+        self._terms = terms
+        self._deadline = monotonic() + terms.expires - clock()
+        self._next_nonce = next_nonce
+        self._unanswered: pb.RenewLeaseRequest | None = None
+        self._ended = ""
+        self._returned = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ended_before = self._ended or error is not None
+        try:
+            self.return_()
+        except BrokerError:
+            # Nobody to tell, or a lease that the broker ended itself: no reason to hide the error under way.
+            if not ended_before:
+                raise
+
+    @property
+    def terms(self) -> LeaseTerms:
+        """What the broker's last answer says of the lease."""
+        return self._terms
+
+    @property
+    def lease_id(self) -> str:
+        """The lease's id."""
+        return self._terms.lease_id
+
+    @property
+    def assets(self) -> tuple[AssetRef, ...]:
+        """The assets whose keys it covers, sorted."""
+        return tuple(sorted(self._data_keys))
+
+    @property
+    def live(self) -> bool:
+        """Whether the keys are there and may be used now."""
+        return not self._ended and self.remaining() > 0
+
+    def remaining(self) -> float:
+        """Seconds until the lease expires, by the clock that says less; never negative."""
+        with self._lock:
+            left = min(self._terms.expires - self._clock(), self._deadline - self._monotonic())
+        return max(0.0, left)
+
+    def manifest(self, asset: AssetRef | str, folder: Path) -> Manifest:
+        """The manifest of a sealed asset, as its owner registered it with the broker.
+
+        Raises:
+            LeaseEndedError: the lease is over.
+            CredentialError: the lease does not cover this asset.
+            ManifestSignatureError: the folder holds another manifest than the broker vouched for.
+            ManifestError: it is malformed, or of another asset, version or key.
+            OSError: it cannot be read.
+        """
+        ref, data_key = self._data_key(asset)
+        return self._load(ref, data_key, folder).manifest
+
+    def open(self, asset: AssetRef | str, folder: Path, name: str | None = None) -> SealedReader:
+        """Open a file of a sealed asset. The lease closes it when it ends, whoever still reads from it.
+
+        Args:
+            asset: the asset's version, also as ``TENANT/NAME@VERSION``.
+            folder: what `keystead seal` wrote.
+            name: the file's name in the manifest; may be left out where the asset has one file.
+
+        Raises:
+            LeaseEndedError: the lease is over.
+            CredentialError: the lease does not cover this asset.
+            ManifestSignatureError: the folder holds another manifest than the broker vouched for.
+            ManifestError: it is malformed, of another asset, version or key, or has no such file.
+            NotAuthenticError: the file is not what was sealed.
+            OSError: it cannot be read.
+        """
+        ref, data_key = self._data_key(asset)
+        sealed = self._load(ref, data_key, folder)
+        if name is None:
+            if len(sealed.manifest.files) != 1:
+                raise ManifestError(f"{ref}: has {len(sealed.manifest.files)} files, say which one to open")
+            name = sealed.manifest.files[0].name
+        key = bytearray(KEY_SIZE)
+        try:
+            with self._lock:
+                self._check_live()
+                key[:] = data_key.key
+            reader = sealed.open(name, key=key)
+        finally:
+            key[:] = bytes(KEY_SIZE)
+        with self._lock:
+            if not self._ended:
+                self._readers.add(reader)
+                return reader
+        reader.close()
+        raise self._over()
+
+    def check(self) -> None:
+        """Erase the keys if the lease has expired.
+
+        Raises:
+            LeaseEndedError: the lease is over, now or since long.
+        """
+        if not self.remaining():
+            self.zeroise("it expired")
+        with self._lock:
+            self._check_live()
+
+    def _data_key(self, asset: AssetRef | str) -> tuple[AssetRef, _DataKey]:
+        self.check()
+        try:
+            ref = AssetRef.parse(asset) if isinstance(asset, str) else asset
+        except BindingError as error:
+            raise CredentialError(str(error)) from None
+        with self._lock:
+            self._check_live()
+            data_key = self._data_keys.get(ref)
+        if data_key is None:
+            raise CredentialError(f"{ref}: this lease covers {', '.join(map(str, self.assets))}")
+        return ref, data_key
+
+    def _check_live(self) -> None:
+        if self._ended:
+            raise self._over()
+
+    def _over(self) -> LeaseEndedError:
+        return LeaseEndedError(f"lease {self._terms.lease_id}: {self._ended}; its keys were erased")
+
+    @staticmethod
+    def _load(ref: AssetRef, data_key: _DataKey, folder: Path) -> SealedAsset:
+        sealed = SealedAsset.load_vouched(folder, digest=data_key.manifest_digest)
+        manifest = sealed.manifest
+        if manifest.ref != ref or manifest.key_id != data_key.key_id:
+            raise ManifestError(
+                f"{folder}: a manifest of {manifest.ref} with key {manifest.key_id}; "
+                f"the broker released key {data_key.key_id} for {ref}"
+            )
+        return sealed
+
+    def renew(self) -> LeaseTerms:
+        """Extend the lease on fresh evidence.
+
+        A renewal that got no answer is repeated as it was, evidence and all: the broker answers it once.
+
+        Returns:
+            The new terms.
+
+        Raises:
+            LeaseEndedError: the lease is over.
+            AccessDeniedError: the broker refused; the keys were erased.
+            RequestRefusedError: the broker does not know this lease or transcript; the keys were erased.
+            BadAnswerError: the answer contradicts the request; the keys were erased.
+            BrokerUnavailableError: no answer; the lease stands until it expires. Call again.
+            CollectionError: no evidence; the lease stands until it expires.
+        """
+        with self._renewing:
+            self.check()
+            with self._lock:
+                nonce, request = self._next_nonce, self._unanswered
+            if request is None:
+                evidence = collect_evidence(
+                    self._collector,
+                    hpke_key=self._hpke_key,
+                    signing_key=self._signing_key.public_key().public_bytes_raw(),
+                    broker=self._broker,
+                    nonce=nonce,
+                    grant=self._grant.grant,
+                    node_id=self._terms.node_id,
+                    assets=self.assets,
+                    lease_id=self._terms.lease_id,
+                )
+                request = pb.RenewLeaseRequest(lease_id=self._terms.lease_id, evidence=evidence.message)
+                self._unanswered = request
+            try:
+                answer = self._client.renew_lease(request)
+                terms = _terms(
+                    answer,
+                    lease_id=self._terms.lease_id,
+                    job_uid=self._terms.job_uid,
+                    node_id=self._terms.node_id,
+                    assets=self.assets,
+                )
+                next_nonce = _nonce(answer.next_nonce)
+            except (AccessDeniedError, RequestRefusedError, BadAnswerError) as error:
+                self.zeroise(f"its renewal was refused: {error}")
+                raise
+            with self._lock:
+                self._check_live()
+                self._terms = terms
+                self._deadline = self._monotonic() + terms.expires - self._clock()
+                self._next_nonce = next_nonce
+                self._unanswered = None
+            return terms
+
+    def zeroise(self, why: str) -> None:
+        """Erase the data keys and close every reader that the lease gave out; may be called again.
+
+        Args:
+            why: what `LeaseEndedError` says from now on, as in "lease 7: …"; the first call's stands.
+        """
+        with self._lock:
+            self._ended = self._ended or why
+            for data_key in self._data_keys.values():
+                data_key.wipe()
+            readers = list(self._readers)
+        for reader in readers:
+            reader.close()
+
+    def return_(self) -> Receipt | None:
+        """Erase the keys, then tell the broker so, signed by the attested key. May be called again after a failure.
+
+        Returns:
+            The audit receipt, or None where the lease was returned before.
+
+        Raises:
+            BrokerError: the broker was not told; the keys are erased all the same.
+        """
+        self.zeroise("it was returned")
+        with self._lock:
+            if self._returned:
+                return None
+        message = lease_return_message(lease_id=self._terms.lease_id, zeroised=True)
+        answer = self._client.return_lease(
+            pb.ReturnLeaseRequest(
+                lease_id=self._terms.lease_id, zeroised=True, signature=self._signing_key.sign(message)
+            )
+        )
+        receipt = Receipt.from_proto(answer.receipt)
+        with self._lock:
+            self._returned = True
+        return receipt
+
+
+def acquire(
+    client: BrokerClient,
+    collector: Collector,
+    *,
+    grant: SignedGrant,
+    assets: Sequence[AssetRef],
+    node_id: str,
+    nonce: bytes | None = None,
+    broker: str | None = None,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Lease:
+    """Prove what this node is and receive the data keys of `assets`: one round trip where a nonce came with the grant.
+
+    Args:
+        client: the connection to the broker.
+        collector: collects this node's evidence, now and for renewals.
+        grant: the job's, as the scheduler passed it on.
+        assets: what to open; they must be in the grant.
+        node_id: who this node says it is.
+        nonce: the one that came with the grant; None asks the broker for another, which is a round trip more.
+        broker: the broker's logical name; None takes the grant's.
+        clock: seconds since the epoch.
+        monotonic: seconds of a clock that nobody can set.
+
+    Raises:
+        AccessDeniedError: the broker refused; `reasons` has every reason.
+        BrokerError: see its subclasses.
+        CollectionError: this node's evidence cannot be collected.
+        CredentialError: the grant is not for this broker or these assets.
+    """
+    refs = tuple(sorted(set(assets)))
+    broker = broker or grant.content.broker
+    if broker != grant.content.broker:
+        raise CredentialError(f"the grant is from broker {grant.content.broker}, not from {broker}")
+    if not refs or not set(refs) <= set(grant.content.assets):
+        raise CredentialError(
+            f"asked for {', '.join(map(str, refs)) or 'nothing'}; "
+            f"the grant is for {', '.join(map(str, grant.content.assets))}"
+        )
+    if nonce is None:
+        challenge = client.get_challenge(grant=grant.grant)
+        if challenge.broker != broker:
+            raise BadAnswerError(f"the challenge is from broker {challenge.broker!a:.80}, not from {broker}")
+        nonce = _nonce(challenge.nonce)
+    # The HPKE private key opens the recorded answer for ever: it ends with this function.
+    hpke_key, signing_key = HpkePrivateKey.generate(), Ed25519PrivateKey.generate()
+    evidence = collect_evidence(
+        collector,
+        hpke_key=hpke_key.public_key,
+        signing_key=signing_key.public_key().public_bytes_raw(),
+        broker=broker,
+        nonce=nonce,
+        grant=grant.grant,
+        node_id=node_id,
+        assets=refs,
+    )
+    answer = client.acquire_lease(
+        pb.AcquireLeaseRequest(
+            grant=grant.to_proto(),
+            assets=[asset_pb.AssetRef(asset=ref.asset, version=ref.version) for ref in refs],
+            evidence=evidence.message,
+        )
+    )
+    try:
+        lease_id = check_id(answer.lease.lease_id, "lease id")
+    except BindingError as error:
+        raise BadAnswerError(str(error)) from None
+    terms = _terms(answer, lease_id=lease_id, job_uid=grant.content.job_uid, node_id=node_id, assets=refs)
+    return Lease(
+        client,
+        collector,
+        grant=grant,
+        broker=broker,
+        hpke_key=hpke_key.public_key,
+        signing_key=signing_key,
+        terms=terms,
+        data_keys=_unwrap(answer.keys, terms=terms, hpke_key=hpke_key, transcript=evidence.transcript, assets=refs),
+        next_nonce=_nonce(answer.next_nonce),
+        clock=clock,
+        monotonic=monotonic,
+    )
+
+
+def _nonce(nonce: bytes) -> bytes:
+    if len(nonce) != NONCE_SIZE:
+        raise BadAnswerError(f"nonce: {len(nonce)} bytes, expected {NONCE_SIZE}")
+    return nonce
+
+
+def _refs(messages: Sequence[asset_pb.AssetRef]) -> list[AssetRef]:
+    return sorted(AssetRef(message.asset, message.version) for message in messages)
+
+
+def _terms(
+    answer: pb.AcquireLeaseResponse | pb.RenewLeaseResponse,
+    *,
+    lease_id: str,
+    job_uid: str,
+    node_id: str,
+    assets: Sequence[AssetRef],
+) -> LeaseTerms:
+    """Check an answer against what was asked for."""
+    lease = answer.lease
+    for what, got, asked in (
+        ("lease", lease.lease_id, lease_id),
+        ("job", lease.job_uid, job_uid),
+        ("node", lease.node_id, node_id),
+    ):
+        if got != asked:
+            raise BadAnswerError(f"answered for {what} {got!a:.80}, asked for {asked}")
+    if _refs(lease.assets) != list(assets):
+        raise BadAnswerError(f"lease {lease.lease_id}: for other assets than asked for")
+    if len(lease.policy_digest) != SHA256_SIZE:
+        raise BadAnswerError(f"lease {lease.lease_id}: policy digest of {len(lease.policy_digest)} bytes")
+    return LeaseTerms(
+        lease_id=lease.lease_id,
+        job_uid=lease.job_uid,
+        node_id=lease.node_id,
+        expires=lease.expire_time.seconds,
+        policy_digest=lease.policy_digest,
+        obligations=tuple(Obligation(each.code, each.params) for each in answer.obligations),
+        attestation_result=answer.attestation_result,
+        receipt=Receipt.from_proto(answer.receipt),
+    )
+
+
+def _unwrap(
+    wrapped: Sequence[pb.WrappedKey],
+    *,
+    terms: LeaseTerms,
+    hpke_key: HpkePrivateKey,
+    transcript: bytes,
+    assets: Sequence[AssetRef],
+) -> dict[AssetRef, _DataKey]:
+    """Open every wrapped key; exactly one must be there for each asset."""
+    if sorted(AssetRef(each.asset.asset, each.asset.version) for each in wrapped) != list(assets):
+        raise BadAnswerError(f"lease {terms.lease_id}: not exactly one key for each asset")
+    data_keys = {}
+    for each in wrapped:
+        ref = AssetRef(each.asset.asset, each.asset.version)
+        info = hpke_info(
+            transcript=transcript,
+            lease_id=terms.lease_id,
+            ref=ref,
+            key_id=each.key_id,
+            policy_digest=terms.policy_digest,
+        )
+        try:
+            key = hpke_key.open(each.ciphertext, info=info)
+        except UnwrapError as error:
+            raise BadAnswerError(f"lease {terms.lease_id}, {ref}: {error}") from None
+        if len(key) != KEY_SIZE or len(each.manifest_digest) != SHA256_SIZE:
+            raise BadAnswerError(f"lease {terms.lease_id}, {ref}: key or manifest digest of another size")
+        data_keys[ref] = _DataKey(key=key, key_id=each.key_id, manifest_digest=each.manifest_digest)
+    return data_keys
