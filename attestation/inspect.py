@@ -1,0 +1,115 @@
+"""What is in these bytes: any evidence as a structured description, for people and for ``--json``.
+
+Nothing is verified here and the description says so. Whether it is authentic is `attestation.verifier`'s to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from attestation.errors import MalformedError
+from attestation.nvgpu import verify as nvgpu
+from attestation.nvgpu.abi import GpuEvidence, OpaqueType
+from attestation.snp import verify as snp
+from attestation.snp.abi import REPORT_SIZE, AttestationReport
+from attestation.snp.claims import report_claims
+from attestation.snp.endorsements import VekCertificate
+from attestation.types import Json
+
+_SPDM_1_1_GET_MEASUREMENTS: Final = b"\x11\xe0"
+_OPAQUE_NAMES: Final = {kind.value: kind.name.lower() for kind in OpaqueType}
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What evidence says, unverified.
+
+    Attributes:
+        scheme: which scheme reads it.
+        title: its specification's name.
+        fields: every field by name, nested where the structure is.
+    """
+
+    scheme: str
+    title: str
+    fields: Mapping[str, Json]
+
+    def to_json(self) -> dict[str, Json]:
+        """As in ``--json`` output."""
+        return {"scheme": self.scheme, "title": self.title, "verified": False, "fields": dict(self.fields)}
+
+
+def detect_scheme(data: bytes) -> str:
+    """Which scheme reads `data`, by size and first bytes.
+
+    Raises:
+        MalformedError: no scheme does.
+    """
+    if data.startswith(_SPDM_1_1_GET_MEASUREMENTS):
+        return nvgpu.SCHEME
+    if len(data) == REPORT_SIZE:
+        return snp.SCHEME
+    raise MalformedError(
+        "evidence",
+        f"{len(data)} bytes that begin with {data[:4].hex() or 'nothing'} are neither an SNP attestation report "
+        f"({REPORT_SIZE} bytes) nor SPDM 1.1 GET_MEASUREMENTS (11e0…)",
+    )
+
+
+def inspect_evidence(data: bytes, *, certificates: tuple[bytes, ...] = (), scheme: str | None = None) -> Inspection:
+    """Describe every field of `data`.
+
+    Args:
+        data: an SNP attestation report, or an SPDM measurements request with its response.
+        certificates: DER, leaf first; an SNP leaf's certified values are described too.
+        scheme: which scheme reads it; detected where None.
+
+    Raises:
+        MalformedError: the bytes are not what the scheme says, or no scheme reads them.
+        UnsupportedError: a version that is not known.
+    """
+    name = detect_scheme(data) if scheme is None else scheme
+    if name == snp.SCHEME:
+        return _inspect_snp(data, certificates)
+    if name == nvgpu.SCHEME:
+        return _inspect_nvgpu(data)
+    raise MalformedError("evidence", f"scheme {name!r:.40} is not known")
+
+
+def _inspect_snp(data: bytes, certificates: tuple[bytes, ...]) -> Inspection:
+    report = AttestationReport.parse(data)
+    vek = VekCertificate.parse(certificates[0]) if certificates else None
+    product = report.product if report.version > 2 else None if vek is None else vek.product
+    fields = report_claims(report, product=product, vek=vek, authentic=False)
+    del fields["authentic"]
+    fields["signature"] = {"algorithm": report.signature_algo, "r": f"{report.r:096x}", "s": f"{report.s:096x}"}
+    return Inspection(snp.SCHEME, "AMD SEV-SNP attestation report", fields)
+
+
+def _inspect_nvgpu(data: bytes) -> Inspection:
+    evidence = GpuEvidence.parse(data, allow_trailing_byte=True)
+    measurements = evidence.measurements
+    request, response = measurements.request, measurements.response
+    mode = evidence.mode
+    return Inspection(
+        nvgpu.SCHEME,
+        "NVIDIA GPU measurements (SPDM 1.1)",
+        {
+            "request": {
+                "operation": request.operation,
+                "slot_id": request.slot_id,
+                "nonce": request.nonce.hex(),
+            },
+            "response_nonce": response.nonce.hex(),
+            "driver_version": evidence.driver_version,
+            "vbios_version": evidence.vbios_version,
+            "chip": evidence.chip,
+            "mode": None if mode is None else mode.value,
+            "measurements": {str(block.index): block.value.hex() for block in response.blocks},
+            "opaque": {_OPAQUE_NAMES.get(kind, str(kind)): value.hex() for kind, value in evidence.opaque.items()},
+            "trailing_bytes_after_signature": len(evidence.trailing),
+            "signature": {"r": f"{measurements.r:096x}", "s": f"{measurements.s:096x}"},
+        },
+    )
