@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from attestation.findings import Finding, Severity
 from keybroker.errors import KeybrokerError
 from policy.decision import Denial
-
-from attestation.findings import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True, order=True)

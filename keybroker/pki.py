@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from keybroker.errors import AlreadyInitialisedError, ConfigError
+from keybroker.errors import AlreadyInitialisedError, ConfigError, SigningKeyError
+from keybroker.keys.files import write_secret
 from keybroker.principals import Principal
 
 _CA_DAYS = 3_650
@@ -42,34 +42,24 @@ class Issued:
         """Write both as PEM; the key is readable by its owner only and nothing is overwritten.
 
         Raises:
-            AlreadyInitialisedError: a file is there already.
+            SigningKeyError, AlreadyInitialisedError: a file is there already.
         """
         pem = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_secret(key_path, pem)
+        write_secret(key_path, pem, error=SigningKeyError)
         write_new(certificate_path, self.certificate.public_bytes(Encoding.PEM))
 
 
-def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file that must not be there yet, durably.
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that must not be there yet.
 
     Raises:
         AlreadyInitialisedError: it is there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        with path.open("xb") as file:
+            file.write(data)
     except FileExistsError:
         raise AlreadyInitialisedError(f"{path} is there already; nothing was overwritten") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """`write_new` with permissions for the owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_new(path, data, mode=0o600)
 
 
 def create_ca(name: str, *, now: int) -> Issued:

@@ -84,6 +84,10 @@ class SigningKey:
         """PKCS#8 in PEM, unencrypted. Secret."""
         return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
+    def public_pem(self) -> bytes:
+        """SubjectPublicKeyInfo in PEM, for whoever verifies."""
+        return self.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
     def sign(self, data: bytes) -> bytes:
         """The 64-byte signature over `data`."""
         return self.private_key.sign(data)

@@ -48,7 +48,9 @@ def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any
     No exception is raised for a key that is taken, because PostgreSQL would end the transaction with it.
     """
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(table).on_conflict_do_nothing(), dict(row)).rowcount == 1
+    # Without the option the count of an INSERT is unknown on PostgreSQL.
+    statement = insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(statement, dict(row)).rowcount == 1
 
 
 def page_size(limit: int) -> int:

@@ -1,0 +1,232 @@
+"""Models and datasets: their rules, their versions, their data keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from audit.log import append
+from audit.records import Kind, Record, Result
+from keybroker import requests
+from keybroker.broker import Broker, actor
+from keybroker.errors import InvalidRequestError, NotFoundError, RoleError, StateConflictError
+from keybroker.leases import revoke_all
+from keybroker.principals import Principal
+from keybroker.store import assets, leases
+from keybroker.store.assets import AssetRow, AssetVersionRow
+from keybroker.store.leases import LeaseRow
+from keybroker.store.schema import AssetKind, AssetState
+from keystead.binding import AssetRef, BindingError, UnwrapError, owner_key_info
+
+DATA_KEY_SIZE: Final = 32
+MAX_CLASSIFICATION: Final = 4
+_KEY_ID: Final = re.compile(r"[0-9a-z][0-9a-z._-]{0,63}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class AssetView:
+    """An asset with its versions."""
+
+    row: AssetRow
+    versions: tuple[AssetVersionRow, ...]
+
+
+def register(
+    connection: Connection,
+    *,
+    caller: Principal,
+    asset: str,
+    kind: AssetKind,
+    classification: int,
+    purposes: Sequence[str],
+    allowed: Sequence[str],
+    forbidden: Sequence[str],
+    now: int,
+) -> AssetView:
+    """Register an asset and the rules that travel with it; a unit of work.
+
+    Raises:
+        RoleError: the asset's tenant is not the caller's.
+        InvalidRequestError: a field is missing, malformed or contradicts another.
+        AlreadyExistsError: the name is taken.
+    """
+    name = _own(caller, requests.asset_name(asset))
+    if not 0 <= classification <= MAX_CLASSIFICATION:
+        raise InvalidRequestError("classification", f"{classification}: 0 (public) to {MAX_CLASSIFICATION}")
+    places, refused = requests.areas(allowed, "residency.allowed"), requests.areas(forbidden, "residency.forbidden")
+    if not places:
+        raise InvalidRequestError(
+            "residency.allowed", "empty would allow no place at all; name jurisdictions or groups"
+        )
+    if set(places) & set(refused):
+        raise InvalidRequestError(
+            "residency.forbidden", f"{', '.join(sorted(set(places) & set(refused)))}: both allowed and forbidden"
+        )
+    row = AssetRow(
+        asset=name,
+        tenant=caller.require_tenant(),
+        kind=kind,
+        classification=classification,
+        purposes=requests.names(purposes, "purposes", at_least=1),
+        residency_allowed=places,
+        residency_forbidden=refused,
+        state=AssetState.ACTIVE,
+        max_nodes=None,
+        created_at=now,
+    )
+    assets.insert(connection, row)
+    append(
+        connection,
+        Record.build(
+            kind=Kind.ASSET_REGISTERED,
+            time=now,
+            actor=actor(caller),
+            tenant=row.tenant,
+            result=Result.RECORDED,
+            detail={
+                "asset": name,
+                "asset_kind": kind.value,
+                "classification": classification,
+                "purposes": row.purposes,
+                "residency_allowed": places,
+                "residency_forbidden": refused,
+            },
+        ),
+    )
+    return AssetView(row, ())
+
+
+def open_owner_key(broker: Broker, *, ref: AssetRef, key_id: str, wrapped: bytes) -> bytes:
+    """The data key that an owner wrapped to the broker.
+
+    Raises:
+        InvalidRequestError: it was wrapped to another key or for another version, or is not 32 bytes long.
+    """
+    if not _KEY_ID.match(key_id):
+        raise InvalidRequestError("key_id", "not 1 to 64 of lower-case letters, digits and ._-")
+    try:
+        data_key = broker.wrapping_key.open(wrapped, info=owner_key_info(broker=broker.name, ref=ref, key_id=key_id))
+    except (UnwrapError, BindingError):
+        raise InvalidRequestError(
+            "wrapped_key", "does not open: wrap it to GetWrappingKey's key, for this broker, asset, version and key id"
+        ) from None
+    if len(data_key) != DATA_KEY_SIZE:
+        raise InvalidRequestError("wrapped_key", f"holds {len(data_key)} bytes, a data key has {DATA_KEY_SIZE}")
+    return data_key
+
+
+def add_version(
+    connection: Connection,
+    *,
+    broker: Broker,
+    caller: Principal,
+    ref: AssetRef,
+    key_id: str,
+    data_key: bytes,
+    manifest_digest: bytes,
+    now: int,
+) -> AssetVersionRow:
+    """Add the next version of an asset with its data key; a unit of work.
+
+    Raises:
+        NotFoundError: this tenant has no such asset.
+        InvalidRequestError: not the next version, or a malformed field.
+        StateConflictError: the asset is revoked.
+    """
+    asset = _get(connection, caller, requests.asset_name(ref.asset, "ref.asset"), lock=True)
+    if asset.state is not AssetState.ACTIVE:
+        raise StateConflictError("asset", asset.asset, state=asset.state, expected=AssetState.ACTIVE)
+    following = len(assets.versions(connection, asset.asset)) + 1
+    if ref.version != following:
+        raise InvalidRequestError("ref.version", f"{ref.version}: the next version of {asset.asset} is {following}")
+    row = AssetVersionRow(
+        asset=asset.asset,
+        version=ref.version,
+        key_id=key_id,
+        wrapped_key=broker.hierarchy.wrap_data_key(
+            connection, data_key, tenant=asset.tenant, ref=ref, key_id=key_id, now=now
+        ),
+        manifest_digest=requests.digest(manifest_digest, "manifest_digest"),
+        manifest=None,
+        state=AssetState.ACTIVE,
+        created_at=now,
+    )
+    assets.insert_version(connection, row)
+    append(
+        connection,
+        Record.build(
+            kind=Kind.ASSET_VERSION_ADDED,
+            time=now,
+            actor=actor(caller),
+            tenant=asset.tenant,
+            assets=(str(ref),),
+            result=Result.RECORDED,
+            detail={"key_id": key_id, "manifest_digest": manifest_digest.hex()},
+        ),
+    )
+    return row
+
+
+def get(connection: Connection, *, caller: Principal, asset: str) -> AssetView:
+    """Read an asset with its versions.
+
+    Raises:
+        NotFoundError: this tenant has no such asset.
+    """
+    row = _get(connection, caller, asset, lock=False)
+    return AssetView(row, tuple(assets.versions(connection, row.asset)))
+
+
+def page(connection: Connection, *, caller: Principal, after: str, limit: int) -> list[AssetRow]:
+    """The tenant's assets by name, from `after` on."""
+    return assets.page(connection, tenant=caller.require_tenant(), after=after, limit=limit)
+
+
+def revoke(connection: Connection, *, caller: Principal, asset: str, now: int) -> AssetView:
+    """Stop every further release of an asset's keys and revoke its live leases; a unit of work.
+
+    Raises:
+        NotFoundError: this tenant has no such asset.
+    """
+    row = _get(connection, caller, asset, lock=True)
+    versions = tuple(assets.versions(connection, row.asset))
+    if row.state is AssetState.REVOKED:
+        return AssetView(row, versions)
+    revoked = assets.set_state(connection, row.asset, AssetState.REVOKED)
+    held = [lease for lease in leases.live_of_tenant(connection, row.tenant, now=now) if _covers(lease, row.asset)]
+    revoke_all(connection, held, caller=caller, because="ASSET_REVOKED", now=now)
+    append(
+        connection,
+        Record.build(
+            kind=Kind.ASSET_REVOKED,
+            time=now,
+            actor=actor(caller),
+            tenant=row.tenant,
+            assets=tuple(str(version.ref) for version in versions),
+            result=Result.RECORDED,
+            detail={"asset": row.asset, "revoked_leases": len(held)},
+        ),
+    )
+    return AssetView(revoked, versions)
+
+
+def _covers(lease: LeaseRow, asset: str) -> bool:
+    return any(AssetRef.parse(text).asset == asset for text in lease.assets)
+
+
+def _own(caller: Principal, asset: str) -> str:
+    tenant = caller.require_tenant()
+    if asset.partition("/")[0] != tenant:
+        raise RoleError(f"asset {asset!r}: this certificate acts for tenant {tenant!r} only")
+    return asset
+
+
+def _get(connection: Connection, caller: Principal, asset: str, *, lock: bool) -> AssetRow:
+    # Another tenant's asset answers as one that does not exist.
+    if asset.partition("/")[0] != caller.require_tenant():
+        raise NotFoundError("asset", asset)
+    return assets.get(connection, asset, lock=lock)

@@ -1,0 +1,240 @@
+"""A running broker: configuration, keys, store, policies and trust anchors, opened once and shared by every call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Self, TypeVar
+
+from prometheus_client import Histogram
+from sqlalchemy import Connection, Engine
+
+from audit.note import NoteSigner
+from audit.receipt import Receipt
+from audit.records import Actor
+from audit.sequencer import Sequencer
+from keybroker.config import BrokerConfig
+from keybroker.errors import RequestAnsweredError, StoreTimeoutError
+from keybroker.keys.epochs import EpochKeys
+from keybroker.keys.hierarchy import KeyHierarchy, load_or_create_hpke_key
+from keybroker.keys.root import FileRootKey
+from keybroker.keys.signing import SigningKey
+from keybroker.policies import Policies
+from keybroker.principals import Principal
+from keybroker.refusals import RefusalLimiter
+from keybroker.store import idempotency
+from keybroker.store.commit import GroupCommitter
+from keybroker.store.engine import open_engine, read
+from keybroker.store.migrate import check_current
+from keybroker.trust import Trust
+
+ROOT_KEY: Final = "root.key"
+GRANT_KEY: Final = "grant.pem"
+RESULT_KEY: Final = "result.pem"
+LOG_KEY: Final = "log.pem"
+
+COMMIT_TIMEOUT: Final = 20.0
+"""Seconds that a call waits for its commit, unless its own deadline comes first."""
+
+_DEADLINE: Final[ContextVar[float | None]] = ContextVar("keystead_deadline", default=None)
+
+_BATCH: Final = Histogram("keystead_commit_units", "Units of work per commit", buckets=(1, 2, 4, 8, 16, 32, 64, 128))
+_COMMIT: Final = Histogram(
+    "keystead_commit_seconds", "Seconds per commit", buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Within the block, commits of this thread wait no longer than `seconds` from now.
+
+    Raises:
+        StoreTimeoutError: there is no time left; nothing was attempted.
+    """
+    if seconds <= 0:
+        raise StoreTimeoutError(timeout=0, outcome_unknown=False)
+    token = _DEADLINE.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _DEADLINE.reset(token)
+
+
+def _observe_commit(units: int, seconds: float) -> None:
+    _BATCH.observe(units)
+    _COMMIT.observe(seconds)
+
+
+def wall_clock() -> int:
+    """Integer seconds since the Unix epoch."""
+    return int(time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Every private key of a broker, in memory.
+
+    Attributes:
+        root: wraps the tenants' keys, the epoch keys and nothing else.
+        grant: signs job grants.
+        result: signs Attestation Results.
+        log: signs checkpoints and receipts; its name is the log's origin.
+    """
+
+    root: FileRootKey
+    grant: SigningKey
+    result: SigningKey
+    log: NoteSigner
+
+    @classmethod
+    def load(cls, config: BrokerConfig) -> Self:
+        """Load the keys from the configured directory.
+
+        Raises:
+            KeyManagementError: one is missing, malformed, or readable by others.
+        """
+        directory = config.path(config.keys.directory)
+        return cls(
+            root=FileRootKey.load(directory / ROOT_KEY),
+            grant=SigningKey.load(directory / GRANT_KEY),
+            result=SigningKey.load(directory / RESULT_KEY),
+            log=NoteSigner(log_origin(config), SigningKey.load(directory / LOG_KEY).private_key),
+        )
+
+
+def log_origin(config: BrokerConfig) -> str:
+    """The log's origin (C2SP tlog-checkpoint): one log per logical broker."""
+    return f"{config.broker.trust_domain}/{config.broker.name}/log"
+
+
+class Broker:
+    """What every call needs; made by `open`, ended by `close`."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        engine: Engine,
+        keys: Keys,
+        policies: Policies,
+        trust: Trust,
+        clock: Callable[[], int],
+    ) -> None:
+        self.config: Final = config
+        self.name: Final = config.broker.name
+        self.clock: Final = clock
+        self.engine: Final = engine
+        self.keys: Final = keys
+        self.policies: Final = policies
+        self.trust: Final = trust
+        self.hierarchy: Final = KeyHierarchy(keys.root)
+        self.committer: Final = GroupCommitter(engine, observe=_observe_commit)
+        self.epochs: Final = EpochKeys(
+            engine,
+            self.committer,
+            keys.root,
+            epoch_seconds=config.limits.epoch_seconds,
+            lifetime_seconds=config.limits.nonce_seconds,
+        )
+        self.refusals: Final = RefusalLimiter(config.limits.unauthenticated_records_per_minute)
+        self.wrapping_key: Final = self.commit(
+            lambda connection: load_or_create_hpke_key(connection, keys.root, now=clock())
+        )
+        """The HPKE key that owners wrap data keys to; all replicas share it."""
+        self.sequencer: Final = Sequencer(engine, keys.log, log_origin(config))
+
+    @classmethod
+    def open(cls, config: BrokerConfig, *, clock: Callable[[], int] = wall_clock) -> Self:
+        """Open everything that `config` names.
+
+        Raises:
+            KeybrokerError: something cannot be used; the text says what and how to mend it.
+        """
+        keys = Keys.load(config)
+        policies = Policies.load(config)
+        trust = Trust.load(config)
+        engine = open_engine(config.database_url, pool_size=config.limits.workers + 4)
+        check_current(engine)
+        broker = cls(config, engine=engine, keys=keys, policies=policies, trust=trust, clock=clock)
+        broker.sequencer.initialise(clock())
+        return broker
+
+    def close(self) -> None:
+        """Answer what waits, then let go of the store."""
+        self.committer.close()
+        self.engine.dispose()
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A connection that can only read."""
+        return read(self.engine)
+
+    def commit(self, unit: Callable[[Connection], T], *, order: str = "") -> T:
+        """Run `unit` in a transaction; returns once it is durable (`GroupCommitter.submit`)."""
+        until = _DEADLINE.get()
+        left = COMMIT_TIMEOUT if until is None else min(COMMIT_TIMEOUT, until - time.monotonic())
+        if left <= 0:
+            raise StoreTimeoutError(timeout=0, outcome_unknown=False)
+        return self.committer.submit(unit, left, order=order)
+
+    def once(
+        self,
+        unit: Callable[[Connection], bytes],
+        *,
+        caller: Principal,
+        request_id: str,
+        method: str,
+        request_digest: bytes,
+        now: int,
+        order: str = "",
+    ) -> bytes:
+        """Run a mutation once per `request_id` of `caller`; a repeat gets the first answer.
+
+        Args:
+            unit: does the work and returns the serialised answer.
+            caller: whose request ids these are.
+            request_id: chosen by the caller.
+            method: the RPC's name.
+            request_digest: SHA-256 of the request, so that another request under the same id is refused.
+            now: integer seconds since the Unix epoch.
+            order: as for `commit`.
+
+        Raises:
+            RequestMismatchError: the id was used for another request.
+        """
+
+        def guarded(connection: Connection) -> bytes:
+            known = idempotency.find(
+                connection, principal=caller.key, request_id=request_id, method=method, request_digest=request_digest
+            )
+            if known is not None:
+                return known
+            response = unit(connection)
+            idempotency.record(
+                connection,
+                principal=caller.key,
+                request_id=request_id,
+                method=method,
+                request_digest=request_digest,
+                response=response,
+                now=now,
+            )
+            return response
+
+        try:
+            return self.commit(guarded, order=order)
+        except RequestAnsweredError as error:
+            return error.response
+
+    def receipt(self, *, entry_hash: bytes, at: int) -> Receipt:
+        """The log's signed promise for an entry that is committed."""
+        return Receipt.issue(entry_hash=entry_hash, time=at, signer=self.keys.log)
+
+
+def actor(principal: Principal) -> Actor:
+    """The caller as it stands in records."""
+    return Actor(role=principal.role.value, name=principal.name, tenant=principal.tenant)

@@ -1,0 +1,289 @@
+"""A first installation: configuration, every key, the certificate authority, one client certificate per role.
+
+Nothing is overwritten: where an installation is, it refuses. What it makes appears all at once: it is built in a folder
+beside the target and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from audit.log import append
+from audit.note import NoteSigner
+from audit.records import Kind, Record, Result
+from audit.sequencer import Sequencer
+from keybroker import pki, requests
+from keybroker.broker import GRANT_KEY, LOG_KEY, RESULT_KEY, ROOT_KEY, log_origin
+from keybroker.config import CONFIG_NAME, BrokerConfig
+from keybroker.errors import AlreadyInitialisedError
+from keybroker.keys.root import FileRootKey
+from keybroker.keys.signing import SigningKey
+from keybroker.principals import Principal, Role
+from keybroker.refusals import BROKER_ACTOR
+from keybroker.store.engine import open_engine
+from keybroker.store.migrate import migrate
+
+LOG_VERIFIER_KEY: Final = "log.vkey"
+RESULT_PUBLIC_KEY: Final = "result.pub.pem"
+CLIENTS: Final = "clients"
+_FACTORY: Final = (
+    Principal(Role.OPERATOR, "operator", None),
+    Principal(Role.AUDITOR, "auditor", None),
+    Principal(Role.NODE, "node", None),
+)
+
+_TEMPLATE: Final = """\
+# A Keystead broker. Paths are relative to this file.
+
+[broker]
+name = {name}                  # the logical service: the same on every replica, part of every transcript
+trust_domain = {trust_domain}  # of the SPIFFE IDs in client certificates
+listen = {listen}
+
+[storage]
+database = {database}
+
+[keys]
+directory = "keys"
+
+[tls]
+ca = "tls/ca.pem"
+certificate = "tls/broker.pem"
+key = "tls/broker.key"
+
+[attestation]
+# What is accepted: without reference values no evidence is. See docs/operations.md.
+reference_values = "reference.toml"
+# Simulators' roots (DER). For demonstrations and tests only; the broker says so at every start.
+simulated_amd_roots = []
+simulated_nvidia_roots = []
+# AMD's certificate revocation lists (DER).
+crls = []
+result_seconds = 300           # life of an Attestation Result
+
+[policy]
+# Compiled packs; the shipped ones where absent.
+# appraisal = "policy/appraisal.tar.gz"
+# release = "policy/release.tar.gz"
+
+[policy.settings]
+# See docs/policy-authoring.md; what is not named has its strict default.
+
+[limits]
+lease_seconds = 3600
+grant_seconds = 604800
+epoch_seconds = 3600
+nonce_seconds = 172800
+"""
+
+_REFERENCE: Final = """\
+# Reference values: what this broker accepts. A section that is absent accepts nothing of its kind.
+# The minima are examples of firmware levels in the field at the time of writing: set your own from AMD's bulletins.
+
+[snp]
+policy_allowed = ["SMT"]
+platform_required = ["ALIAS_CHECK_COMPLETE"]
+
+[snp.minimum_tcb.Milan]
+bl = 4
+tee = 0
+snp = 24
+ucode = 219
+
+[snp.minimum_tcb.Genoa]
+bl = 10
+tee = 0
+snp = 23
+ucode = 84
+
+[snp.minimum_tcb.Turin]
+fmc = 1
+bl = 1
+tee = 1
+snp = 4
+ucode = 81
+
+[nvgpu]
+products = ["GH100", "GB100"]
+modes = ["spt", "mpt", "ppcie"]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Where a first installation put things.
+
+    Attributes:
+        directory: everything is below it.
+        config: the configuration file.
+        log_verifier_key: the log's verifier key (C2SP signed-note): give it to auditors.
+        profiles: client profile (TOML) by name, for example ``operator`` or ``acme-owner``.
+    """
+
+    directory: Path
+    config: Path
+    log_verifier_key: Path
+    profiles: dict[str, Path]
+
+
+def initialise(
+    directory: Path,
+    *,
+    name: str = "keystead",
+    trust_domain: str = "keystead.internal",
+    tenants: Sequence[str] = (),
+    hosts: Sequence[str] = ("localhost", "127.0.0.1"),
+    listen: str = "127.0.0.1:8750",
+    database: str | None = None,
+    now: int,
+) -> Installation:
+    """Make a first installation in `directory`, which must not exist or be empty.
+
+    Args:
+        directory: where.
+        name: the broker's logical name.
+        trust_domain: of the SPIFFE IDs.
+        tenants: each gets an owner and a scheduler certificate.
+        hosts: names and addresses in the server's certificate.
+        listen: the broker's address.
+        database: SQLAlchemy URL; SQLite in `directory` where None.
+        now: integer seconds since the Unix epoch.
+
+    Raises:
+        AlreadyInitialisedError: something is there already.
+        InvalidRequestError: a name is malformed.
+        KeybrokerError: the database cannot be used.
+    """
+    for field, value in (("name", name), ("trust_domain", trust_domain), *(("tenant", tenant) for tenant in tenants)):
+        requests.asset_name(f"{value}/x", field)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise AlreadyInitialisedError(f"{directory} exists and is not empty; nothing was changed. Name another folder")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        profiles = _build(
+            draft,
+            name=name,
+            trust_domain=trust_domain,
+            tenants=tenants,
+            hosts=hosts,
+            listen=listen,
+            database=database,
+            now=now,
+        )
+        if directory.exists():
+            directory.rmdir()
+        draft.rename(directory)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return Installation(
+        directory=directory,
+        config=directory / CONFIG_NAME,
+        log_verifier_key=directory / LOG_VERIFIER_KEY,
+        profiles={profile: directory / CLIENTS / f"{profile}.toml" for profile in profiles},
+    )
+
+
+def issue_client(config: BrokerConfig, principal: Principal, *, now: int) -> Path:
+    """Issue one more client certificate from the installation's own authority; returns its profile.
+
+    Raises:
+        ConfigError: the authority's key is not here.
+        AlreadyInitialisedError: a client of this name is there already.
+    """
+    directory = config.base
+    ca = pki.load_ca(directory / "tls" / "ca.pem", directory / "tls" / "ca.key")
+    profile = profile_name(principal)
+    path = directory / CLIENTS / f"{profile}.toml"
+    if path.exists():
+        raise AlreadyInitialisedError(f"{path} is there already; nothing was overwritten")
+    _client(directory, ca, principal, trust_domain=config.broker.trust_domain, listen=config.broker.listen, now=now)
+    return path
+
+
+def profile_name(principal: Principal) -> str:
+    """What a principal's client profile is called."""
+    name = principal.name if principal.name == principal.role.value else f"{principal.role.value}-{principal.name}"
+    return name if principal.tenant is None else f"{principal.tenant}-{name}"
+
+
+def _build(
+    draft: Path,
+    *,
+    name: str,
+    trust_domain: str,
+    tenants: Sequence[str],
+    hosts: Sequence[str],
+    listen: str,
+    database: str | None,
+    now: int,
+) -> list[str]:
+    draft.chmod(0o700)
+    for folder in ("keys", "tls", CLIENTS):
+        (draft / folder).mkdir(mode=0o700)
+    text = _TEMPLATE.format(
+        name=json.dumps(name),
+        trust_domain=json.dumps(trust_domain),
+        listen=json.dumps(listen),
+        database=json.dumps(database or "sqlite:///keystead.db"),
+    )
+    pki.write_new(draft / CONFIG_NAME, text.encode("utf-8"))
+    pki.write_new(draft / "reference.toml", _REFERENCE.encode("utf-8"))
+    config = BrokerConfig.load(draft)
+
+    FileRootKey.create(draft / "keys" / ROOT_KEY)
+    SigningKey.create(draft / "keys" / GRANT_KEY)
+    result = SigningKey.create(draft / "keys" / RESULT_KEY)
+    log = NoteSigner(log_origin(config), SigningKey.create(draft / "keys" / LOG_KEY).private_key)
+    pki.write_new(draft / LOG_VERIFIER_KEY, f"{log.verifier}\n".encode("ascii"))
+    pki.write_new(draft / RESULT_PUBLIC_KEY, result.public_pem())
+
+    ca = pki.create_ca(name, now=now)
+    ca.write(draft / "tls" / "ca.pem", draft / "tls" / "ca.key")
+    server = pki.issue_server(ca, name, hosts=hosts, now=now)
+    server.write(draft / "tls" / "broker.pem", draft / "tls" / "broker.key")
+    principals = [*_FACTORY]
+    for tenant in tenants:
+        principals += [Principal(Role.OWNER, "owner", tenant), Principal(Role.SCHEDULER, "scheduler", tenant)]
+    for principal in principals:
+        _client(draft, ca, principal, trust_domain=trust_domain, listen=listen, now=now)
+
+    engine = open_engine(config.database_url)
+    try:
+        migrate(engine)
+        Sequencer(engine, log, log_origin(config)).initialise(now)
+        with engine.begin() as connection:
+            append(
+                connection,
+                Record.build(
+                    kind=Kind.BROKER_INITIALISED,
+                    time=now,
+                    actor=BROKER_ACTOR,
+                    result=Result.RECORDED,
+                    detail={"broker": name, "trust_domain": trust_domain, "tenants": tuple(sorted(tenants))},
+                ),
+            )
+    finally:
+        engine.dispose()
+    return [profile_name(principal) for principal in principals]
+
+
+def _client(directory: Path, ca: pki.Issued, principal: Principal, *, trust_domain: str, listen: str, now: int) -> None:
+    profile = profile_name(principal)
+    issued = pki.issue_client(ca, principal, trust_domain=trust_domain, now=now)
+    issued.write(directory / CLIENTS / f"{profile}.pem", directory / CLIENTS / f"{profile}.key")
+    text = (
+        f"# {principal.key}\n"
+        f"address = {json.dumps(listen)}\n"
+        f'ca = "../tls/ca.pem"\n'
+        f'certificate = "{profile}.pem"\n'
+        f'key = "{profile}.key"\n'
+    )
+    pki.write_new(directory / CLIENTS / f"{profile}.toml", text.encode("utf-8"))

@@ -1,0 +1,86 @@
+"""What a broker does when nobody asks: sequence the log, end leases whose time is over, forget what is too old."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from audit.errors import AuditError
+from audit.log import append_many
+from keybroker.broker import Broker
+from keybroker.errors import KeybrokerError
+from keybroker.leases import expire
+from keybroker.refusals import aggregate_record
+from keybroker.store import idempotency
+
+SEQUENCE_EVERY: Final = 0.2
+"""Seconds between two looks for unsequenced entries: how far proofs lag behind receipts."""
+
+SWEEP_EVERY: Final = 5.0
+"""Seconds between two looks for leases to end; an ended lease is refused at once, whatever its row says."""
+
+FORGET_AFTER: Final = 7 * 86_400
+"""Seconds for which a request id is remembered."""
+
+_LOG: Final = structlog.get_logger("keystead.maintenance")
+
+
+class Maintenance:
+    """Two threads beside the server; a failure is logged and tried again, for a broker must not stop for it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._loop, args=(SEQUENCE_EVERY, self.sequence), name="sequencer", daemon=True),
+            threading.Thread(target=self._loop, args=(SWEEP_EVERY, self.sweep), name="sweeper", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End, after a last look at the log."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._guarded(self.sequence)
+
+    def sequence(self) -> None:
+        """Give entries their places in the log."""
+        self._broker.sequencer.run_once(self._broker.clock())
+
+    def sweep(self) -> None:
+        """End leases, record counted refusals, forget old requests and challenge keys."""
+        broker, now = self._broker, self._broker.clock()
+        counted = broker.refusals.drain()
+        if counted:
+            records = [aggregate_record(group, count, now=now) for group, count in counted]
+            broker.commit(lambda connection: append_many(connection, records))
+
+        def unit(connection: Connection) -> int:
+            idempotency.forget_before(connection, now - FORGET_AFTER)
+            broker.epochs.delete_expired(connection, now)
+            return expire(connection, now=now)
+
+        ended = broker.commit(unit)
+        if ended:
+            _LOG.info("leases expired", count=ended)
+
+    def _loop(self, pause: float, work: Callable[[], None]) -> None:
+        while not self._stop.wait(pause):
+            self._guarded(work)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (KeybrokerError, AuditError) as error:
+            _LOG.error("maintenance failed, will be tried again", work=getattr(work, "__name__", ""), error=str(error))
+        except Exception as error:  # noqa: BLE001 - the thread must outlive what a database can throw at it
+            _LOG.error("maintenance failed, will be tried again", exc_info=error)

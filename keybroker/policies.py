@@ -1,0 +1,63 @@
+"""The two policies that a broker decides by, with the settings that they read as data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import ValidationError
+
+from keybroker.config import BrokerConfig
+from keybroker.errors import ConfigError
+from policy.bundle import Bundle
+from policy.engine import PolicyEngine
+from policy.errors import PolicyError
+from policy.inputs import Settings
+
+APPRAISAL: Final = "appraisal"
+RELEASE: Final = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What evidence means (`appraisal`) and who gets what where (`release`)."""
+
+    appraisal: PolicyEngine
+    release: PolicyEngine
+    settings: Settings
+
+    @classmethod
+    def load(cls, config: BrokerConfig) -> Self:
+        """Load the configured packs, or the shipped ones.
+
+        Raises:
+            ConfigError: a pack or the settings cannot be used.
+        """
+        try:
+            settings = Settings.model_validate_json(json.dumps(config.policy.settings))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"policy.settings.{where}: {first['msg']}") from None
+        data = settings.to_data()
+        return cls(
+            appraisal=_engine(config, config.policy.appraisal, APPRAISAL, data),
+            release=_engine(config, config.policy.release, RELEASE, data),
+            settings=settings,
+        )
+
+
+def shipped(name: str) -> bytes:
+    """The compiled default pack `name`, as it ships with the package."""
+    return files("policy").joinpath("compiled", f"{name}.tar.gz").read_bytes()
+
+
+def _engine(config: BrokerConfig, path: str | None, name: str, data: dict[str, object]) -> PolicyEngine:
+    source: bytes | Path = shipped(name) if path is None else config.path(path)
+    try:
+        return PolicyEngine(Bundle.load(source), data=data)
+    except PolicyError as error:
+        raise ConfigError(f"policy.{name}: {error}") from error

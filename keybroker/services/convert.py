@@ -1,0 +1,251 @@
+"""Between messages of the contract and the domain's types. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import rfc8785
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from attestation.composite import NodeEvidence
+from attestation.types import Evidence
+from audit.receipt import Receipt
+from keybroker.assets import AssetView
+from keybroker.errors import InvalidRequestError
+from keybroker.grants import SignedGrant
+from keybroker.jobs import JobView
+from keybroker.release import WrappedKey
+from keybroker.store.assets import AssetRow, AssetVersionRow
+from keybroker.store.leases import LeaseRow
+from keybroker.store.nodes import NodeRow
+from keybroker.store.schema import AssetKind, AssetState, JobState, NodeState
+from keybroker.store.sites import SiteRow
+from keystead.binding import AssetRef
+from keystead.v1 import (
+    asset_ref_pb2,
+    asset_service_pb2,
+    evidence_pb2,
+    job_service_pb2,
+    lease_service_pb2,
+    node_service_pb2,
+    site_service_pb2,
+)
+from policy.decision import Obligation
+
+MAX_CERTIFICATES = 16
+_ASSET_KINDS = {
+    asset_service_pb2.ASSET_KIND_MODEL: AssetKind.MODEL,
+    asset_service_pb2.ASSET_KIND_DATASET: AssetKind.DATASET,
+    asset_service_pb2.ASSET_KIND_CHECKPOINT: AssetKind.CHECKPOINT,
+    asset_service_pb2.ASSET_KIND_ADAPTER: AssetKind.ADAPTER,
+}
+_KIND_NUMBERS = {kind: number for number, kind in _ASSET_KINDS.items()}
+_ASSET_STATES = {
+    AssetState.ACTIVE: asset_service_pb2.ASSET_STATE_ACTIVE,
+    AssetState.REVOKED: asset_service_pb2.ASSET_STATE_REVOKED,
+}
+_JOB_STATES = {
+    JobState.OPEN: job_service_pb2.JOB_STATE_OPEN,
+    JobState.CLOSED: job_service_pb2.JOB_STATE_CLOSED,
+}
+_NODE_STATES = {
+    NodeState.ACTIVE: node_service_pb2.NODE_STATE_ACTIVE,
+    NodeState.QUARANTINED: node_service_pb2.NODE_STATE_QUARANTINED,
+    NodeState.RETIRED: node_service_pb2.NODE_STATE_RETIRED,
+}
+_NODE_STATES_IN = {number: state for state, number in _NODE_STATES.items()}
+
+
+def timestamp(seconds: int) -> Timestamp:
+    """Integer seconds as a `Timestamp`."""
+    return Timestamp(seconds=seconds)
+
+
+def seconds(value: Timestamp, field: str) -> int:
+    """A `Timestamp` as integer seconds.
+
+    Raises:
+        InvalidRequestError: it has a fraction, or lies before 1970.
+    """
+    if value.nanos or value.seconds < 0:
+        raise InvalidRequestError(field, "must be in whole seconds, from 1970 on")
+    return value.seconds
+
+
+def asset_ref(message: asset_ref_pb2.AssetRef, field: str) -> AssetRef:
+    """An asset version.
+
+    Raises:
+        InvalidRequestError: it is malformed.
+    """
+    try:
+        return AssetRef.parse(f"{message.asset}@{message.version}")
+    except ValueError as error:
+        raise InvalidRequestError(field, str(error)) from None
+
+
+def asset_ref_message(ref: AssetRef) -> asset_ref_pb2.AssetRef:
+    """An asset version as a message."""
+    return asset_ref_pb2.AssetRef(asset=ref.asset, version=ref.version)
+
+
+def device_evidence(message: evidence_pb2.DeviceEvidence, field: str) -> Evidence:
+    """One device's evidence.
+
+    Raises:
+        InvalidRequestError: it has no slot or scheme, or more certificates than any chain has.
+    """
+    if not message.slot.isascii() or not message.scheme.isascii() or not message.slot or not message.scheme:
+        raise InvalidRequestError(field, "slot and scheme are needed, in ASCII")
+    if len(message.certificates) > MAX_CERTIFICATES:
+        raise InvalidRequestError(f"{field}.certificates", f"more than {MAX_CERTIFICATES}")
+    return Evidence(message.slot, message.scheme, message.data, tuple(message.certificates))
+
+
+def node_evidence(message: evidence_pb2.NodeEvidence) -> NodeEvidence:
+    """A node's evidence.
+
+    Raises:
+        InvalidRequestError: a device's is malformed.
+    """
+    return NodeEvidence(
+        cpu=device_evidence(message.cpu, "evidence.cpu"),
+        devices=tuple(
+            device_evidence(device, f"evidence.devices[{index}]") for index, device in enumerate(message.devices)
+        ),
+    )
+
+
+def signed_grant(message: job_service_pb2.JobGrant) -> SignedGrant:
+    """A grant as its holder presents it."""
+    return SignedGrant(message.grant, message.signature, message.key_id)
+
+
+def grant_message(grant: SignedGrant) -> job_service_pb2.JobGrant:
+    """A grant as a message."""
+    return job_service_pb2.JobGrant(grant=grant.grant, signature=grant.signature, key_id=grant.key_id)
+
+
+def job_message(view: JobView) -> job_service_pb2.Job:
+    """A job as its tenant sees it."""
+    return job_service_pb2.Job(
+        job_uid=view.row.job_uid,
+        grant_id=view.row.grant_id,
+        tenant=view.row.tenant,
+        state=_JOB_STATES[view.row.state],
+        assets=[asset_ref_message(ref) for ref in view.grant.assets],
+        purposes=view.grant.purposes,
+        expire_time=timestamp(view.row.not_after),
+        live_leases=view.live_leases,
+    )
+
+
+def asset_kind(number: asset_service_pb2.AssetKind) -> AssetKind:
+    """What an asset is.
+
+    Raises:
+        InvalidRequestError: unspecified or unknown.
+    """
+    if number not in _ASSET_KINDS:
+        raise InvalidRequestError("kind", "unspecified or unknown")
+    return _ASSET_KINDS[number]
+
+
+def node_state(number: node_service_pb2.NodeState) -> NodeState:
+    """Whether a node may receive keys.
+
+    Raises:
+        InvalidRequestError: unspecified or unknown.
+    """
+    if number not in _NODE_STATES_IN:
+        raise InvalidRequestError("state", "unspecified or unknown")
+    return _NODE_STATES_IN[number]
+
+
+def asset_message(row: AssetRow, versions: tuple[AssetVersionRow, ...] = ()) -> asset_service_pb2.Asset:
+    """An asset as its owner sees it."""
+    return asset_service_pb2.Asset(
+        asset=row.asset,
+        kind=_KIND_NUMBERS[row.kind],
+        state=_ASSET_STATES[row.state],
+        classification=row.classification,
+        purposes=row.purposes,
+        residency=asset_service_pb2.Residency(allowed=row.residency_allowed, forbidden=row.residency_forbidden),
+        create_time=timestamp(row.created_at),
+        versions=[version_message(version) for version in versions],
+    )
+
+
+def asset_view_message(view: AssetView) -> asset_service_pb2.Asset:
+    """An asset with its versions."""
+    return asset_message(view.row, view.versions)
+
+
+def version_message(row: AssetVersionRow) -> asset_service_pb2.AssetVersion:
+    """One version of an asset; never its key."""
+    return asset_service_pb2.AssetVersion(
+        ref=asset_ref_message(row.ref),
+        key_id=row.key_id,
+        manifest_digest=row.manifest_digest,
+        create_time=timestamp(row.created_at),
+    )
+
+
+def site_message(row: SiteRow) -> site_service_pb2.Site:
+    """A site."""
+    return site_service_pb2.Site(
+        site_id=row.site_id,
+        jurisdiction=row.jurisdiction,
+        facility=row.facility,
+        operator=row.operator,
+        expire_time=timestamp(row.valid_until),
+    )
+
+
+def node_message(row: NodeRow) -> node_service_pb2.Node:
+    """A node with its devices."""
+    devices = []
+    for device in row.devices:
+        kind, _, value = device.identity.partition(":")
+        devices.append(node_service_pb2.DeviceIdentity(slot=device.slot, kind=kind, value=value))
+    return node_service_pb2.Node(
+        node_id=row.node_id, site_id=row.site_id, devices=devices, state=_NODE_STATES[row.state]
+    )
+
+
+def lease_message(row: LeaseRow) -> lease_service_pb2.Lease:
+    """A lease."""
+    return lease_service_pb2.Lease(
+        lease_id=row.lease_id,
+        job_uid=row.job_uid,
+        node_id=row.node_id,
+        assets=[asset_ref_message(AssetRef.parse(text)) for text in row.assets],
+        expire_time=timestamp(row.expires_at),
+        policy_digest=row.policy_digest,
+    )
+
+
+def obligation_message(obligation: Obligation) -> lease_service_pb2.Obligation:
+    """A duty."""
+    return lease_service_pb2.Obligation(
+        code=obligation.code, params=rfc8785.dumps(dict(obligation.params)).decode("utf-8")
+    )
+
+
+def key_message(key: WrappedKey) -> lease_service_pb2.WrappedKey:
+    """A wrapped key."""
+    return lease_service_pb2.WrappedKey(
+        asset=asset_ref_message(key.ref),
+        key_id=key.key_id,
+        ciphertext=key.ciphertext,
+        manifest_digest=key.manifest_digest,
+    )
+
+
+def receipt_message(receipt: Receipt) -> lease_service_pb2.Receipt:
+    """A receipt."""
+    return lease_service_pb2.Receipt(
+        origin=receipt.origin,
+        entry_hash=receipt.entry_hash,
+        commit_time=timestamp(receipt.time),
+        key_id=receipt.key_id.hex(),
+        signature=receipt.signature,
+    )

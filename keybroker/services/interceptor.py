@@ -1,0 +1,81 @@
+"""What every call goes through: its error becomes a status, its outcome a metric and a log line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+import structlog
+from prometheus_client import Counter, Histogram
+
+from keybroker.broker import deadline
+from keybroker.denial import DeniedError
+from keybroker.services.status import code_of, to_status
+
+_LOG: Final = structlog.get_logger("keystead.rpc")
+_CALLS: Final = Counter("keystead_rpc_total", "Calls by method and status code", ("method", "code"))
+_SECONDS: Final = Histogram(
+    "keystead_rpc_seconds",
+    "Seconds per call by method",
+    ("method",),
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+_OWN: Final = "/keystead."
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class StatusInterceptor(grpc.ServerInterceptor[Any, Any]):
+    """Maps errors to statuses (`keybroker.services.status`), counts and logs; decides nothing."""
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap Keystead's own unary methods; health and reflection pass as they are."""
+        handler = continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or not method.startswith(_OWN) or handler.unary_unary is None:
+            return handler
+        inner = handler.unary_unary
+
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            started = time.perf_counter()
+            try:
+                with deadline(context.time_remaining()):
+                    response = inner(request, context)
+            except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
+                _finish(method, error, started)
+                _abort(context, error)
+            _finish(method, None, started)
+            return response
+
+        return grpc.unary_unary_rpc_method_handler(
+            call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
+
+
+def _finish(method: str, error: Exception | None, started: float) -> None:
+    seconds = time.perf_counter() - started
+    code = grpc.StatusCode.OK if error is None else (code_of(error) or grpc.StatusCode.INTERNAL)
+    _CALLS.labels(method, code.name).inc()
+    _SECONDS.labels(method).observe(seconds)
+    if error is None:
+        _LOG.debug("call", method=method, seconds=round(seconds, 6))
+    elif isinstance(error, DeniedError):
+        _LOG.info("denied", method=method, reasons=[reason.code for reason in error.reasons])
+    elif code is grpc.StatusCode.INTERNAL:
+        _LOG.error("failed", method=method, exc_info=error)
+    else:
+        _LOG.info("refused", method=method, code=code.name, reason=getattr(error, "code", ""), detail=str(error))
+
+
+def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    code, message, details = to_status(error)
+    context.set_trailing_metadata((("grpc-status-details-bin", details),))
+    context.abort(code, message)
+    raise AssertionError("abort returned")  # grpc's abort always raises

@@ -1,0 +1,79 @@
+"""What the broker believes: trust anchors, reference values and collateral, all by explicit configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from attestation.errors import AttestationError
+from attestation.nvgpu.endorsements import NvGpuAnchors
+from attestation.reference import parse_reference_values
+from attestation.scheme import ReferenceValues, TrustAnchors
+from attestation.snp.endorsements import SnpAnchors
+from attestation.types import Collateral
+from keybroker.config import BrokerConfig
+from keybroker.errors import ConfigError
+
+_MAX_FILE: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Anchors, reference values and collateral of one broker.
+
+    Attributes:
+        anchors: the vendors' pinned roots, and simulators' roots where the configuration names them.
+        reference: what is accepted.
+        collateral: CRLs, where the configuration names them.
+        simulated: True where any simulator's root is trusted.
+    """
+
+    anchors: TrustAnchors
+    reference: ReferenceValues
+    collateral: Collateral
+    simulated: bool
+
+    @classmethod
+    def load(cls, config: BrokerConfig) -> Self:
+        """Load what the configuration names.
+
+        Raises:
+            ConfigError: a file is missing or is not what it should be.
+        """
+        section = config.attestation
+        amd_roots = _files(config, section.simulated_amd_roots, "attestation.simulated_amd_roots")
+        nvidia_roots = _files(config, section.simulated_nvidia_roots, "attestation.simulated_nvidia_roots")
+        try:
+            snp, nvgpu = SnpAnchors.amd(), NvGpuAnchors.nvidia()
+            if amd_roots:
+                snp = snp.with_simulated(*amd_roots)
+            if nvidia_roots:
+                nvgpu = nvgpu.with_simulated(*nvidia_roots)
+            reference = ReferenceValues(snp=None, nvgpu=None)
+            if section.reference_values is not None:
+                (data,) = _files(config, [section.reference_values], "attestation.reference_values")
+                reference = parse_reference_values(data, name=section.reference_values)
+        except AttestationError as error:
+            raise ConfigError(f"attestation: {error}") from error
+        return cls(
+            anchors=TrustAnchors(snp=snp, nvgpu=nvgpu),
+            reference=reference,
+            collateral=Collateral(crls=_files(config, section.crls, "attestation.crls")),
+            simulated=bool(amd_roots or nvidia_roots),
+        )
+
+
+def _files(config: BrokerConfig, names: Sequence[str], key: str) -> tuple[bytes, ...]:
+    data = []
+    for name in names:
+        path = config.path(name)
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_FILE + 1)
+        except OSError as error:
+            raise ConfigError(f"{key}: {path}: {error.strerror}") from None
+        if len(content) > _MAX_FILE:
+            raise ConfigError(f"{key}: {path}: longer than {_MAX_FILE} bytes")
+        data.append(content)
+    return tuple(data)
