@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from attestation.ecdsa import EcdsaKey
 from attestation.errors import MalformedError
@@ -135,6 +135,16 @@ CHECKS: Final = (
 _SERIAL_BITS: Final = 159
 """Positive and at most 20 octets (RFC 5280, section 4.1.2.2)."""
 _CURVES: Final = frozenset({"secp256r1", "secp384r1"})
+_COUNTRY_LENGTH: Final = 2
+"""X.520, countryName."""
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,  # a name attribute of a type that it must not have
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises while it reads parts of a certificate that are not as they should be."""
 _UNDERSTOOD: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 
 
@@ -227,15 +237,23 @@ class _Facts:
 
 
 @asn1.sequence
+class _Attribute:
+    """AttributeTypeAndValue with the string types that RFC 5280, section 4.1.2.4 asks for, and IA5String."""
+
+    type: x509.ObjectIdentifier
+    value: asn1.PrintableString | str | asn1.IA5String
+
+
+@asn1.sequence
 class _TbsCertificate:
     """TBSCertificate of a v3 certificate without unique identifiers (RFC 5280, section 4.1)."""
 
     version: Annotated[int | None, asn1.Explicit(0)]
     serial_number: int
     signature: asn1.TLV
-    issuer: asn1.TLV
+    issuer: list[asn1.SetOf[_Attribute]]
     validity: asn1.TLV
-    subject: asn1.TLV
+    subject: list[asn1.SetOf[_Attribute]]
     subject_public_key_info: asn1.TLV
     extensions: Annotated[asn1.TLV, asn1.Explicit(3)]
 
@@ -368,6 +386,8 @@ def _read(index: int, der: bytes) -> _Facts:
             raise MalformedError(structure, f"serialNumber {tbs.serial_number} is not positive or too long")
         if bytes(tbs.signature.data) != bytes(strict.signature_algorithm.data):
             raise MalformedError(structure, "signature and signatureAlgorithm differ")
+        _check_name(tbs.issuer, structure)
+        _check_name(tbs.subject, structure)
         certificate = x509.load_der_x509_certificate(der)
         key = certificate.public_key()
         curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__
@@ -399,8 +419,16 @@ def _read(index: int, der: bytes) -> _Facts:
             subject_key=None if subject_key is None else subject_key.value.digest,
             authority_key=None if authority_key is None else authority_key.value.key_identifier,
         )
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise MalformedError(structure, f"cannot be read: {error}") from error
+
+
+def _check_name(name: list[asn1.SetOf[_Attribute]], structure: str) -> None:
+    """Refuse country names that are no two letters: the library below would only warn of them."""
+    for attribute in (attribute for attributes in name for attribute in attributes.as_list()):
+        value = attribute.value if isinstance(attribute.value, str) else attribute.value.as_str()
+        if attribute.type == NameOID.COUNTRY_NAME and len(value) != _COUNTRY_LENGTH:
+            raise MalformedError(structure, f"countryName {value!r} has other than two letters")
 
 
 def _find(extensions: x509.Extensions, kind: type[_Extension]) -> x509.Extension[_Extension] | None:

@@ -299,6 +299,22 @@ def test_forms_that_rfc_5280_forbids_are_malformed(der: bytes, reason: str) -> N
         verify_chain((der,), rules=rules_for((der,)), now=NOW, log=CheckLog())
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("0603550403", "0603550406", "countryName 'leaf' has other than two letters"),
+        ("0c046c656166", "03046c656166", "certificate 0"),
+    ],
+)
+def test_names_that_x520_forbids_are_malformed(old: str, new: str, reason: str) -> None:
+    """The library would warn of the one and raise TypeError for the other."""
+    der = LEAF.der()
+    at = der.index(b"leaf") - 7
+    changed = der[:at] + patched(der[at:], bytes.fromhex(old), bytes.fromhex(new))
+    with pytest.raises(MalformedError, match=reason):
+        verify_chain((changed,), rules=rules_for((changed,)), now=NOW, log=CheckLog())
+
+
 def test_too_many_extensions_are_malformed() -> None:
     builder = (
         x509.CertificateBuilder()
