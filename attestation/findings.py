@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Severity(StrEnum):
@@ -75,8 +76,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(NamedTuple):
     """One rule that held, kept so that a person sees what was checked and not only what failed."""
 
     code: str
@@ -97,7 +97,8 @@ class CheckLog:
     def require(self, check: Check, *, ok: bool, expected: str, actual: str, where: str = "") -> bool:
         """Record the outcome of `check` and return `ok`."""
         if ok:
-            self.passed.append(Passed(check.code, check.title, f"{check.field} {where}".strip(), actual))
+            field = f"{check.field} {where}" if where else check.field
+            self.passed.append(Passed(check.code, check.title, field, actual))
         else:
             self.findings.append(check.finding(expected=expected, actual=actual, where=where))
         return ok

@@ -128,7 +128,8 @@ class TcbVersion:
         )
 
     def __str__(self) -> str:
-        return " ".join(f"{name}={level}" for name, level in self.components().items())
+        fmc = "" if self.fmc is None else f"fmc={self.fmc} "
+        return f"{fmc}bl={self.bl} tee={self.tee} snp={self.snp} ucode={self.ucode}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,9 @@ def report_claims(
         claims["cpuid"] = f"{report.cpuid_fam_id:02x}{report.cpuid_mod_id:02x}{report.cpuid_step:02x}"
     for name, raw in tcbs.items():
         claims[f"{name}_raw"] = raw.hex()
-        if product is not None:
-            claims[name] = tcb_claim(TcbVersion.parse(raw, product))
+    if product is not None:
+        parsed = {raw: tcb_claim(TcbVersion.parse(raw, product)) for raw in set(tcbs.values())}
+        claims.update((name, parsed[raw]) for name, raw in tcbs.items())
     if vek is not None:
         claims["vek"] = {
             "kind": vek.kind.value,

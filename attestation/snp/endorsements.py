@@ -229,18 +229,20 @@ class Endorsement:
     simulated: bool = False
 
     def check_validity(self, log: CheckLog, now: int) -> bool:
-        """Record whether every certificate is valid at `now`, seconds since the epoch."""
-        ok = True
+        """Record whether every certificate is valid at `now`, seconds since the epoch; each that is not, by name."""
         leaf = None if self.vek is None else self.vek.certificate
+        ok = True
         for certificate in (leaf, self.ask, self.ark):
-            if certificate is not None:
-                ok &= log.require(
+            if certificate is not None and not certificate.not_before <= now <= certificate.not_after:
+                ok = log.require(
                     checks.CHAIN_VALIDITY,
-                    ok=certificate.not_before <= now <= certificate.not_after,
+                    ok=False,
                     expected=f"{certificate.not_before} to {certificate.not_after}",
                     actual=str(now),
                     where=certificate.common_name,
                 )
+        if ok and leaf is not None:
+            log.require(checks.CHAIN_VALIDITY, ok=True, expected="", actual=str(now))
         return ok
 
 
@@ -277,7 +279,7 @@ class SnpAnchors:
     _chains: LruCache[tuple[bytes, ...], _CachedChain] = field(
         default_factory=lambda: LruCache(MAX_CACHED_CHAINS), init=False, repr=False, compare=False
     )
-    _crls: LruCache[tuple[bytes, bytes], Crl] = field(
+    _crls: LruCache[tuple[bytes, bytes], tuple[Crl, ...]] = field(
         default_factory=lambda: LruCache(MAX_CACHED_CRLS), init=False, repr=False, compare=False
     )
 
@@ -465,11 +467,13 @@ class SnpAnchors:
         return crl
 
     def _crl(self, der: bytes, ark: AmdCertificate, log: CheckLog) -> Crl | None:
+        """The list where it is of this root; a list of another root is remembered as no list."""
         key = (der, ark.der)
-        crl = self._crls.get(key)
-        if crl is None:
+        known = self._crls.get(key)
+        if known is None:
             listed = load_crl(der)
             if _crl_common_name(listed) != ark.common_name:
+                self._crls.put(key, ())
                 return None
             if not log.require(
                 checks.CRL_SIGNATURE,
@@ -479,10 +483,12 @@ class SnpAnchors:
             ):
                 return None
             crl = _crl_content(listed)
-            self._crls.put(key, crl)
-        else:
-            log.require(checks.CRL_SIGNATURE, ok=True, expected="", actual=f"a list of {ark.common_name}")
-        return crl
+            self._crls.put(key, (crl,))
+            return crl
+        if not known:
+            return None
+        log.require(checks.CRL_SIGNATURE, ok=True, expected="", actual=f"a list of {ark.common_name}")
+        return known[0]
 
 
 def load_crl(der: bytes) -> x509.CertificateRevocationList:

@@ -134,7 +134,7 @@ def authenticate(evidence: Evidence, *, anchors: SnpAnchors, now: int, log: Chec
         checks.SIGNING_KEY,
         ok=kind is not None,
         expected="VCEK or VLEK",
-        actual=f"SIGNER_INFO {report.signer_info:#x}" if signing_key is None else signing_key.name,
+        actual="a reserved value" if signing_key is None else signing_key.name,
     )
     algorithm = log.require(
         checks.SIGNATURE_ALGORITHM,
@@ -144,13 +144,11 @@ def authenticate(evidence: Evidence, *, anchors: SnpAnchors, now: int, log: Chec
     )
     if vek is None:
         return Authenticated(report=report, endorsement=endorsement, authentic=False)
-    same_kind = kind is None or log.require(
-        checks.VEK_KIND, ok=vek.kind is kind, expected=f"a {kind}", actual=f"a {vek.kind}"
-    )
+    same_kind = kind is None or log.require(checks.VEK_KIND, ok=vek.kind is kind, expected=kind, actual=vek.kind.value)
     signed = log.require(
         checks.SIGNATURE,
         ok=vek.key.verify_raw(report.r, report.s, evidence.data[:SIGNED_SIZE]),
-        expected=f"signed by the {vek.kind}",
+        expected="signed by the leaf's key",
         actual="ECDSA signature over bytes 0x0 to 0x29f",
     )
     return Authenticated(
@@ -284,15 +282,21 @@ def _check_origin(
 
 def _check_tcb(report: AttestationReport, *, product: Product, reference: SnpReference, log: CheckLog) -> None:
     """Order, commitment and minima of the four TCB versions and the firmware."""
-    current = TcbVersion.parse(report.current_tcb, product)
-    reported = TcbVersion.parse(report.reported_tcb, product)
-    committed = TcbVersion.parse(report.committed_tcb, product)
-    launch = TcbVersion.parse(report.launch_tcb, product)
-    for name, tcb in (("REPORTED_TCB", reported), ("COMMITTED_TCB", committed)):
+    # The four are equal on a settled platform, so each distinct value is parsed and written out once.
+    raws = {report.current_tcb, report.reported_tcb, report.committed_tcb, report.launch_tcb}
+    tcbs = {raw: TcbVersion.parse(raw, product) for raw in raws}
+    texts = {raw: str(tcb) for raw, tcb in tcbs.items()}
+    current, current_text = tcbs[report.current_tcb], texts[report.current_tcb]
+    committed = tcbs[report.committed_tcb]
+    for name, raw in (("REPORTED_TCB", report.reported_tcb), ("COMMITTED_TCB", report.committed_tcb)):
         log.require(
-            checks.TCB_ORDER, ok=current.at_least(tcb), expected=f"at most {current}", actual=str(tcb), where=name
+            checks.TCB_ORDER,
+            ok=current.at_least(tcbs[raw]),
+            expected=f"at most {current_text}",
+            actual=texts[raw],
+            where=name,
         )
-    log.require(checks.PROVISIONAL, ok=committed == current, expected=str(current), actual=str(committed))
+    log.require(checks.PROVISIONAL, ok=committed == current, expected=current_text, actual=texts[report.committed_tcb])
     log.require(
         checks.PROVISIONAL,
         ok=report.committed_firmware == report.current_firmware,
@@ -314,13 +318,14 @@ def _check_tcb(report: AttestationReport, *, product: Product, reference: SnpRef
         actual=product.value,
     )
     if minimum is not None:
-        for name, tcb in (("REPORTED_TCB", reported), ("COMMITTED_TCB", committed), ("LAUNCH_TCB", launch)):
+        expected = f"at least {minimum}"
+        for name, raw in (
+            ("REPORTED_TCB", report.reported_tcb),
+            ("COMMITTED_TCB", report.committed_tcb),
+            ("LAUNCH_TCB", report.launch_tcb),
+        ):
             log.require(
-                checks.TCB_MINIMUM,
-                ok=tcb.at_least(minimum),
-                expected=f"at least {minimum}",
-                actual=str(tcb),
-                where=name,
+                checks.TCB_MINIMUM, ok=tcbs[raw].at_least(minimum), expected=expected, actual=texts[raw], where=name
             )
 
 
