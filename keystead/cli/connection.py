@@ -193,12 +193,15 @@ def connected(function: Callable[Concatenate[Connection, P], None]) -> Callable[
         ),
     ]
 
+    # Which options typer gives is known from the signature above, which mypy cannot follow.
+    run: Callable[..., None] = function
+
     @functools.wraps(function)
     def command(**kwargs: Any) -> None:
         settings = {name: kwargs.pop(name) for name, _, _ in _OPTIONS}
         timeout: float = settings.pop("timeout")
         with Connection(find_profile(**settings), timeout=timeout) as connection:
-            function(connection, **kwargs)
+            run(connection, **kwargs)
 
     # typer reads the signature, and would else look at the function beneath.
     del command.__wrapped__

@@ -31,8 +31,8 @@ ANSWERS_NO: Final = frozenset(
         "SEALED_NOT_AUTHENTIC",
         "SEALED_MANIFEST_NOT_AUTHENTIC",
         "UNWRAP_FAILED",
-        "BAD_SIGNATURE",
-        "BAD_PROOF",
+        "BAD_NOTE_SIGNATURE",
+        "BAD_MERKLE_PROOF",
     }
 )
 """Codes of errors that answer the question with "no". Every other error means that there is no answer."""

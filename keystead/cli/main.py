@@ -80,10 +80,14 @@ def main() -> None:
 
 
 def version() -> str:
-    """The installed version."""
+    """The installed version; ``uninstalled`` where Keystead runs from its source tree."""
+    from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
-    return installed("keystead")
+    try:
+        return installed(PROGRAM)
+    except PackageNotFoundError:
+        return "uninstalled"
 
 
 def _invoke(arguments: list[str]) -> int:

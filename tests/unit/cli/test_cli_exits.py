@@ -10,7 +10,7 @@ import pytest
 from keystead.cli import exits
 
 
-class _Stranger(Exception):
+class _StrangeError(Exception):
     code = "NOT_OURS"
 
 
@@ -55,7 +55,7 @@ def test_wrong_use_and_no_answer_are_two() -> None:
         KeyMaterialError("x"),
         FileNotFoundError(2, "No such file", "f"),
         ZeroDivisionError("x"),
-        _Stranger("x"),
+        _StrangeError("x"),
     )
     assert {exits.exit_code(error) for error in errors} == {exits.UNDECIDED}
 
@@ -65,8 +65,8 @@ def test_interrupt_is_128_plus_sigint() -> None:
 
 
 def test_a_stranger_with_a_code_is_not_one_of_ours() -> None:
-    assert exits.error_code(_Stranger("x")) is None
-    code, line = exits.describe(_Stranger("boom"))
+    assert exits.error_code(_StrangeError("x")) is None
+    code, line = exits.describe(_StrangeError("boom"))
     assert code == "UNEXPECTED"
     assert "boom" in line
     assert "KEYSTEAD_DEBUG=1" in line

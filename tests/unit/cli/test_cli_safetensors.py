@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -75,10 +76,8 @@ def test_a_tensor_with_too_few_bytes_is_not_written() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_file_or_an_error(data: bytes) -> None:
-    try:
-        read(io.BytesIO(data))
-    except SafetensorsError as error:
-        assert error.code == "MALFORMED_SAFETENSORS"
+    with contextlib.suppress(SafetensorsError):
+        assert isinstance(read(io.BytesIO(data)), dict)
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8).filter("__metadata__".__ne__), st.binary(max_size=40)))
