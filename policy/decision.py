@@ -132,7 +132,7 @@ class Decision:
             "policy_version": self.policy_version,
         }
         if self.trust_vectors:
-            document["trust_vectors"] = {slot: dict(vector) for slot, vector in sorted(self.trust_vectors.items())}
+            document["trust_vectors"] = {slot: dict(vector) for slot, vector in self.trust_vectors.items()}
         return document
 
 
@@ -213,9 +213,9 @@ def _json(value: object, where: str) -> Json:
 
 def _vectors(value: object) -> Mapping[str, Mapping[str, int]]:
     vectors: dict[str, Mapping[str, int]] = {}
-    for slot, raw in _object(value, "trust_vectors").items():
+    for slot, raw in sorted(_object(value, "trust_vectors").items()):
         vector: dict[str, int] = {}
-        for name, number in _object(raw, f"trust_vectors.{slot}").items():
+        for name, number in sorted(_object(raw, f"trust_vectors.{slot}").items()):
             where = f"trust_vectors.{slot}.{name}"
             if name not in AR4SI_NAMES:
                 raise _malformed(where, "is not a claim of AR4SI")

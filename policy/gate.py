@@ -142,10 +142,11 @@ def run(arguments: Sequence[str], out: TextIO) -> int:
     try:
         opa = Opa.find()
     except (OpaMissingError, OpaVersionError) as error:
-        out.write(
-            f"policy: NO OPA {OPA_VERSION}, SKIPPED fmt, check, test and the comparison of compiled packs: {error}\n"
-        )
+        out.write(f"policy: NO OPA {OPA_VERSION}: SKIPPED fmt, check, test and comparing compiled packs: {error}\n")
         return 2 if arguments else _step("generated", check_generated, out)
+    except OpaError as error:
+        out.write(f"policy: FAILED: {error}\n")
+        return 1
     if arguments:
         write_generated(opa)
         out.write("policy: written\n")

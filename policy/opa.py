@@ -166,7 +166,7 @@ class Opa:
         )
         if failed or outcome.returncode:
             return CoverageReport(passed=len(results) - len(failed), failed=failed or ("opa test",), not_covered=())
-        coverage = _json_object(self._run([*command, "--coverage"], rejected=True, cwd=packs))
+        coverage = _json_object(self._run([*command, "--coverage", "--coverage-runs="], rejected=True, cwd=packs))
         return CoverageReport(passed=len(results), failed=(), not_covered=_not_covered(coverage))
 
     def build(self, source: Path, *, output: Path, capabilities: Path = CAPABILITIES) -> None:

@@ -1,0 +1,100 @@
+"""Inputs that the packs allow, to be spoiled one member at a time, and engines over the packs that ship."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy.engine import PolicyEngine
+from policy.inputs import (
+    AppraisalInput,
+    AssetInput,
+    AttestationInput,
+    DeviceInput,
+    FindingInput,
+    GrantInput,
+    JobInput,
+    NodeInput,
+    ReleaseInput,
+    ResidencyInput,
+    SiteInput,
+)
+from policy.sources import default_bundle
+
+
+@pytest.fixture(scope="session")
+def release() -> PolicyEngine:
+    return PolicyEngine(default_bundle("release"))
+
+
+@pytest.fixture(scope="session")
+def appraisal() -> PolicyEngine:
+    return PolicyEngine(default_bundle("appraisal"))
+
+
+@pytest.fixture
+def acquire() -> ReleaseInput:
+    return ReleaseInput(
+        stage="acquire",
+        now=2000,
+        grant=GrantInput(
+            grant_id="grant-1",
+            tenant="acme",
+            job_uid="job-1",
+            scheduler="slurm",
+            assets=("acme/llm@3",),
+            purposes=("train",),
+            nodes=("node-1",),
+            sites=("munich",),
+            node_ceiling=2,
+            not_before=1000,
+            not_after=9000,
+        ),
+        job=JobInput(state="open", live_nodes=("node-2",)),
+        asset=AssetInput(
+            asset="acme/llm",
+            version=3,
+            tenant="acme",
+            kind="model",
+            state="active",
+            classification=2,
+            purposes=("train",),
+            residency=ResidencyInput(allowed=("EU",), forbidden=("FR",)),
+            require_hardware=True,
+        ),
+        node=NodeInput(node_id="node-1", state="active", claimed_node_id="node-1", device_set_matches=True),
+        site=SiteInput(site_id="munich", jurisdiction="DE-BY", state="active", valid_until=8000),
+        attestation=AttestationInput(allow=True, status=2, simulated=False, policy_digest="ab", codes=(), age=0),
+        candidate_sites=None,
+    )
+
+
+@pytest.fixture
+def node_evidence() -> AppraisalInput:
+    finding = FindingInput(
+        code="SNP_CRL_MISSING",
+        severity="inform",
+        field="CRL",
+        expected="a CRL",
+        actual="none",
+        title="No CRL was given",
+        remedy="Import one.",
+    )
+    cpu = DeviceInput(
+        slot="cpu0",
+        scheme="snp",
+        simulated=False,
+        identity="amd-chip-id:00ff",
+        claims={"debug": False, "measurement": "aa"},
+        findings=(finding,),
+        collateral_age={"crl": 60},
+    )
+    gpu = DeviceInput(
+        slot="gpu0",
+        scheme="nvgpu",
+        simulated=False,
+        identity="nvidia-gpu:4100",
+        claims={"driver": "570.1"},
+        findings=(),
+        collateral_age={},
+    )
+    return AppraisalInput(now=2000, binding_level="key-and-devices", node_findings=(), devices=(cpu, gpu))
