@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from attester.client import BrokerClient, TlsMaterial
-    from attester.collect.collector import Collector, NoDevices, NodeCollector
+    from attester.collect.collector import Collector, NodeCollector, NoDevices
     from attester.collect.configfs_tsm import ConfigfsTsm
     from attester.collect.nvml import Nvml
     from attester.errors import (
