@@ -6,6 +6,7 @@ Usage: commit_until_killed.py URL FIRST_KEY
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 
@@ -33,7 +34,7 @@ def main() -> None:
                 return key
 
             # One write call per line, so that a line is whole or absent.
-            sys.stdout.buffer.raw.write(b"%d\n" % writer.submit(unit, 60))
+            os.write(1, b"%d\n" % writer.submit(unit, 60))
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:

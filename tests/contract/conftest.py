@@ -22,6 +22,22 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'store.db'}"
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], scope="session")
+def shared_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A database with this release's schema for tests that commit nothing."""
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        with server.connect() as administrator:
+            administrator.execute("CREATE DATABASE shared_by_contract_tests")
+        url = server.url("shared_by_contract_tests")
+    else:
+        url = f"sqlite:///{tmp_path_factory.mktemp('shared') / 'store.db'}"
+    opened = open_engine(url)
+    migrate(opened)
+    yield opened
+    opened.dispose()
+
+
 @pytest.fixture
 def open_replica(database_url: str) -> Iterator[Callable[[], Engine]]:
     """Opens the same database again, as another replica would."""
