@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # Found through `pythonpath` in pyproject.toml. Fixtures: postgres_server, postgres_url, postgres_database; opa.
-pytest_plugins = ["postgres_server", "opa_program"]
+pytest_plugins = ["postgres_server", "opa_program", "factory"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -32,8 +32,8 @@ def read_secret(path: Path, *, limit: int, error: type[KeyManagementError]) -> b
         raise error(f"{path}: there is no such file; `keystead init` creates it") from None
     except OSError as problem:
         raise error(f"{path}: cannot be opened ({problem.strerror}); a link is refused too: name the file") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISREG(status.st_mode):
             raise error(f"{path}: not a regular file")
@@ -41,7 +41,10 @@ def read_secret(path: Path, *, limit: int, error: type[KeyManagementError]) -> b
             raise error(f"{path}: belongs to user {status.st_uid}, this process is {os.geteuid()}: chown it")
         if mode & _FORBIDDEN:
             raise error(f"{path}: mode {mode:04o} lets others in; run: chmod 600 {path}")
-        data = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise error(f"{path}: longer than {limit} bytes, so it is not what it should be")
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -25,10 +25,16 @@ _SECONDS: Final = Histogram(
 
 _OWN: Final = "/keystead."
 
+# grpc's stubs make the class generic; at run time it is not.
+if TYPE_CHECKING:
+    _Interceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    _Interceptor = grpc.ServerInterceptor
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-class StatusInterceptor(grpc.ServerInterceptor[Any, Any]):
+class StatusInterceptor(_Interceptor):
     """Maps errors to statuses (`keybroker.services.status`), counts and logs; decides nothing."""
 
     def intercept_service(

@@ -18,7 +18,7 @@ from typing import Final
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from keybroker.errors import StoreConfigurationError, StoreUnavailableError, StoreUsageError
@@ -79,7 +79,7 @@ def open_engine(url: str, *, pool_size: int = 16) -> Engine:
     try:
         with engine.connect():
             pass
-    except OperationalError as error:
+    except DBAPIError as error:
         engine.dispose()
         raise StoreUnavailableError(f"{shown} cannot be opened: {error.orig}") from error
     except StoreConfigurationError as error:

@@ -1,0 +1,333 @@
+"""Pytest plugin: a whole factory in one process: a real broker behind mutual TLS, simulated hardware, clients.
+
+Nothing of the product is replaced: the simulators' roots are trusted because the configuration names them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+import attester
+from attestation.simulator.node import SimulatedNode, SimulatedVendors
+from attestation.simulator.snp import CURRENT_TCB
+from attestation.snp.abi import Product
+from attester.collect.simulated import SimulatedCollector
+from keybroker.broker import Broker
+from keybroker.config import BrokerConfig
+from keybroker.initialise import Installation, initialise
+from keybroker.services.server import Server
+from keystead.binding import AssetRef, hpke_seal, owner_key_info
+from keystead.v1 import (
+    asset_ref_pb2,
+    asset_service_pb2,
+    asset_service_pb2_grpc,
+    attestation_service_pb2_grpc,
+    audit_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    lease_service_pb2_grpc,
+    node_service_pb2,
+    node_service_pb2_grpc,
+    site_service_pb2,
+    site_service_pb2_grpc,
+)
+
+REFERENCE = """
+[snp]
+policy_allowed = ["SMT"]
+
+[snp.minimum_tcb.Milan]
+{milan}
+[snp.minimum_tcb.Genoa]
+{genoa}
+[snp.minimum_tcb.Turin]
+{turin}
+[nvgpu]
+products = ["GH100", "GB100"]
+modes = ["spt", "mpt", "ppcie"]
+"""
+
+
+def reference_toml(minimum: Any) -> str:
+    """Reference values that sound simulated nodes meet."""
+    tables = {
+        product.value.lower(): "\n".join(f"{name} = {value}" for name, value in minimum[product].components().items())
+        for product in Product
+    }
+    return REFERENCE.format(**tables)
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def __call__(self) -> int:
+        return int(time.time()) + self.offset
+
+
+@dataclass
+class Stubs:
+    """Every service over one channel."""
+
+    channel: grpc.Channel
+    assets: Any = field(init=False)
+    attestation: Any = field(init=False)
+    audit: Any = field(init=False)
+    jobs: Any = field(init=False)
+    leases: Any = field(init=False)
+    nodes: Any = field(init=False)
+    sites: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.assets = asset_service_pb2_grpc.AssetServiceStub(self.channel)
+        self.attestation = attestation_service_pb2_grpc.AttestationServiceStub(self.channel)
+        self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
+        self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
+        self.leases = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
+        self.nodes = node_service_pb2_grpc.NodeServiceStub(self.channel)
+        self.sites = site_service_pb2_grpc.SiteServiceStub(self.channel)
+
+
+def request_id() -> str:
+    """A fresh request id."""
+    return str(uuid.uuid4())
+
+
+@dataclass
+class Factory:
+    """A running broker with clients of every role, two sites, and one enrolled asset version."""
+
+    installation: Installation
+    config: BrokerConfig
+    vendors: SimulatedVendors
+    clock: Clock
+    server: Server
+    port: int
+    nodes: dict[str, SimulatedNode] = field(default_factory=dict)
+    data_keys: dict[str, bytes] = field(default_factory=dict)
+    _channels: list[grpc.Channel] = field(default_factory=list)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker inside the server."""
+        return self.server.broker
+
+    def tls(self, profile: str) -> attester.TlsMaterial:
+        """A client's TLS files."""
+        folder = self.installation.directory / "clients"
+        return attester.TlsMaterial.from_files(
+            ca=self.installation.directory / "tls" / "ca.pem",
+            certificate=folder / f"{profile}.pem",
+            key=folder / f"{profile}.key",
+        )
+
+    def stubs(self, profile: str) -> Stubs:
+        """A client of the broker in the role of `profile`."""
+        folder = self.installation.directory
+        channel = grpc.secure_channel(
+            f"localhost:{self.port}",
+            grpc.ssl_channel_credentials(
+                (folder / "tls" / "ca.pem").read_bytes(),
+                (folder / "clients" / f"{profile}.key").read_bytes(),
+                (folder / "clients" / f"{profile}.pem").read_bytes(),
+            ),
+        )
+        self._channels.append(channel)
+        return Stubs(channel)
+
+    def client(self) -> attester.BrokerClient:
+        """A node's client."""
+        return attester.BrokerClient(f"localhost:{self.port}", tls=self.tls("node"))
+
+    def enrol_site(self, site_id: str, jurisdiction: str, *, lifetime: int = 30 * 86_400) -> None:
+        """Enrol a site."""
+        self.stubs("operator").sites.EnrolSite(
+            site_service_pb2.EnrolSiteRequest(
+                request_id=request_id(),
+                site=site_service_pb2.Site(
+                    site_id=site_id,
+                    jurisdiction=jurisdiction,
+                    facility=f"hall of {site_id}",
+                    operator="Factory GmbH",
+                    expire_time=Timestamp(seconds=self.clock() + lifetime),
+                ),
+            )
+        )
+
+    def enrol_node(
+        self, node_id: str, site_id: str, *, gpus: int = 1, product: Product = Product.GENOA
+    ) -> SimulatedNode:
+        """Make a simulated node and enrol it."""
+        node = self.vendors.node(node_id, now=self.clock(), gpus=gpus, product=product)
+        self.nodes[node_id] = node
+        devices = [
+            node_service_pb2.DeviceIdentity(slot=slot, kind=identity.kind, value=identity.value)
+            for slot, identity in node.identities().items()
+        ]
+        self.stubs("operator").nodes.EnrolNode(
+            node_service_pb2.EnrolNodeRequest(
+                request_id=request_id(),
+                node=node_service_pb2.Node(node_id=node_id, site_id=site_id, devices=devices),
+            )
+        )
+        return node
+
+    def register_asset(
+        self,
+        name: str = "acme/llama",
+        *,
+        allowed: tuple[str, ...] = ("EU",),
+        forbidden: tuple[str, ...] = (),
+        purposes: tuple[str, ...] = ("inference", "evaluation"),
+    ) -> AssetRef:
+        """Register an asset with one version and its data key."""
+        tenant = name.partition("/")[0]
+        assets = self.stubs(f"{tenant}-owner").assets
+        assets.RegisterAsset(
+            asset_service_pb2.RegisterAssetRequest(
+                request_id=request_id(),
+                asset=name,
+                kind=asset_service_pb2.ASSET_KIND_MODEL,
+                classification=4,
+                purposes=purposes,
+                residency=asset_service_pb2.Residency(allowed=allowed, forbidden=forbidden),
+            )
+        )
+        ref = AssetRef(name, 1)
+        self.add_version(ref)
+        return ref
+
+    def add_version(self, ref: AssetRef) -> None:
+        """Add a version with a data key of its own."""
+        assets = self.stubs(f"{ref.asset.partition('/')[0]}-owner").assets
+        wrapping = assets.GetWrappingKey(asset_service_pb2.GetWrappingKeyRequest())
+        data_key, key_id = os.urandom(32), f"k{ref.version}"
+        self.data_keys[str(ref)] = data_key
+        assets.AddAssetVersion(
+            asset_service_pb2.AddAssetVersionRequest(
+                request_id=request_id(),
+                ref=asset_ref_pb2.AssetRef(asset=ref.asset, version=ref.version),
+                key_id=key_id,
+                manifest_digest=b"m" * 32,
+                wrapped_key=hpke_seal(
+                    data_key,
+                    public_key=wrapping.hpke_key,
+                    info=owner_key_info(broker=wrapping.broker, ref=ref, key_id=key_id),
+                ),
+            )
+        )
+
+    def authorize(self, *refs: AssetRef, job_uid: str | None = None, tenant: str = "acme", **changes: Any) -> Any:
+        """Authorize a job; the whole answer."""
+        request = job_service_pb2.AuthorizeJobRequest(
+            request_id=request_id(),
+            job_uid=job_uid or f"slurm:{uuid.uuid4()}",
+            assets=[asset_ref_pb2.AssetRef(asset=ref.asset, version=ref.version) for ref in refs],
+            purposes=changes.pop("purposes", ["inference"]),
+            nodes=changes.pop("nodes", []),
+            sites=changes.pop("sites", []),
+            node_ceiling=changes.pop("node_ceiling", 8),
+            expire_time=Timestamp(seconds=self.clock() + changes.pop("lifetime", 3_600)),
+        )
+        return self.stubs(f"{tenant}-scheduler").jobs.AuthorizeJob(request)
+
+    def acquire(
+        self, node_id: str, authorized: Any, *refs: AssetRef, node: SimulatedNode | None = None, **changes: Any
+    ) -> Any:
+        """Acquire a lease as `node_id`."""
+        with self.client() as client:
+            return attester.acquire(
+                client,
+                SimulatedCollector(node or self.nodes[node_id]),
+                grant=attester.SignedGrant.from_proto(authorized.grant),
+                assets=refs,
+                node_id=changes.pop("claimed", node_id),
+                nonce=changes.pop("nonce", authorized.nonce),
+                **changes,
+            )
+
+    def close(self) -> None:
+        """Stop everything."""
+        for channel in self._channels:
+            channel.close()
+        self.server.stop()
+
+
+@pytest.fixture(scope="session")
+def vendors(tmp_path_factory: pytest.TempPathFactory) -> SimulatedVendors:
+    """Simulated AMD and NVIDIA, once per test process: RSA keys take their time."""
+    del tmp_path_factory
+    return SimulatedVendors.generate(now=int(time.time()), seed=b"integration tests".ljust(32, b"\0"))
+
+
+@pytest.fixture
+def make_factory(tmp_path: Path, vendors: SimulatedVendors) -> Iterator[Callable[..., Factory]]:
+    """Makes factories; all are stopped at the end."""
+    made: list[Factory] = []
+
+    def make(*, database: str | None = None, edit: Callable[[str], str] = lambda text: text) -> Factory:
+        factory = start_factory(tmp_path / f"factory{len(made)}", vendors, database=database, edit=edit)
+        made.append(factory)
+        return factory
+
+    yield make
+    for factory in made:
+        factory.close()
+
+
+def install(
+    directory: Path, vendors: SimulatedVendors, *, database: str | None, edit: Callable[[str], str]
+) -> Installation:
+    """A first installation that trusts the simulators."""
+    installation = initialise(
+        directory,
+        name="keys",
+        trust_domain="factory.test",
+        tenants=["acme", "globex"],
+        database=database,
+        now=int(time.time()),
+    )
+    names = []
+    for product in Product:
+        name = f"ark-{product.value}.der"
+        (directory / name).write_bytes(vendors.amd.certificates[product].ark)
+        names.append(name)
+    (directory / "nvidia.der").write_bytes(vendors.nvidia.root_der)
+    (directory / "reference.toml").write_text(reference_toml(CURRENT_TCB))
+    crls = []
+    for number, crl in enumerate(vendors.collateral(this_update=int(time.time()) - 60).crls):
+        (directory / f"crl{number}.der").write_bytes(crl)
+        crls.append(f"crl{number}.der")
+    text = (
+        installation.config.read_text()
+        .replace("simulated_amd_roots = []", f"simulated_amd_roots = {names!r}".replace("'", '"'))
+        .replace("simulated_nvidia_roots = []", 'simulated_nvidia_roots = ["nvidia.der"]')
+        .replace("crls = []", f"crls = {crls!r}".replace("'", '"'))
+        .replace("[policy.settings]", "[policy.settings]\nallow_simulated = true")
+    )
+    installation.config.write_text(edit(text))
+    return installation
+
+
+def start_factory(
+    directory: Path, vendors: SimulatedVendors, *, database: str | None, edit: Callable[[str], str]
+) -> Factory:
+    """Install and start a broker in this process."""
+    installation = install(directory, vendors, database=database, edit=edit)
+    config = BrokerConfig.load(directory)
+    clock = Clock()
+    server = Server(Broker.open(config, clock=clock))
+    port = server.start("127.0.0.1:0")
+    return Factory(installation, config, vendors, clock, server, port)
