@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from keybroker.config import BrokerConfig
 from keystead.cli import instants, output
 from keystead.cli.output import JsonOption
 
@@ -23,7 +23,9 @@ def init_app(
     ] = "keystead",
     tenant: Annotated[
         list[str] | None,
-        typer.Option("--tenant", metavar="TENANT", help="Make an owner and a scheduler for it; repeat for each."),
+        typer.Option(
+            "--tenant", metavar="TENANT", help="Make an owner's and a scheduler's certificate for it; repeat."
+        ),
     ] = None,
     host: Annotated[
         list[str] | None,
@@ -50,21 +52,28 @@ def init_app(
     installation = initialise(
         directory,
         name=name,
-        tenants=tuple(tenant or ("acme",)),
+        tenants=tuple(tenant or ()),
         hosts=tuple(host or ("localhost", "127.0.0.1")),
         listen=listen,
         database=database,
         now=instants.now(),
     )
-    profiles = sorted(str(path) for path in (directory / "clients").glob("*.toml"))
     if as_json:
-        output.print_json({"directory": os.fspath(directory), "broker": name, "listen": listen, "profiles": profiles})
+        output.print_json(
+            {
+                "directory": os.fspath(installation.directory),
+                "configuration": os.fspath(installation.config),
+                "log_verifier_key": os.fspath(installation.log_verifier_key),
+                "profiles": {profile: os.fspath(path) for profile, path in installation.profiles.items()},
+            }
+        )
         return
     console = output.console()
-    console.print(output.cell(f"Installation {name!r} made in {directory}."))
-    output.print_table(("client profile",), ((profile,) for profile in profiles))
-    console.print(output.cell(f"Next: keystead serve {directory}"))
-    del installation
+    console.print(output.cell(f"Installation of broker {name!r} made in {directory}."))
+    output.print_table(("client", "profile"), installation.profiles.items())
+    console.print(output.cell(f"Auditors need {installation.log_verifier_key}: give it to them by another way."))
+    console.print(output.cell(f"Next: put your reference values into {installation.config.parent / 'reference.toml'},"))
+    console.print(output.cell(f"then run: keystead serve {directory}"))
 
 
 def serve_app(
@@ -75,18 +84,31 @@ def serve_app(
     migrate: Annotated[
         bool, typer.Option("--migrate", help="Bring the database to this release's schema first.")
     ] = False,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65_535, metavar="PORT", help="Serve Prometheus metrics on this loopback port.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Run the broker of an installation until it is told to stop (SIGTERM or Ctrl-C).
 
-    Its log goes to standard error, one JSON object a line with --json. Health: the gRPC health service.
+    Its log goes to standard error, one JSON object a line. Health: the gRPC health service.
 
     \b
     Examples:
       keystead serve ./factory
       keystead serve /etc/keystead/keystead.toml --migrate
     """  # noqa: D301 - click's mark for a paragraph whose lines stay as they are
+    from keybroker.config import BrokerConfig
     from keybroker.services.server import serve
 
-    serve(BrokerConfig.load(installation))
-    del migrate, as_json
+    config = BrokerConfig.load(installation)
+
+    def ready(port: int) -> None:
+        if as_json:
+            output.print_json({"broker": config.broker.name, "listen": config.broker.listen, "port": port})
+        else:
+            text = f"Broker {config.broker.name!r} listens on {config.broker.listen}. Ctrl-C ends it."
+            output.console().print(output.cell(text))
+        sys.stdout.flush()
+
+    serve(config, migrate_first=migrate, ready=ready, metrics_port=metrics_port)
