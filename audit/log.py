@@ -55,24 +55,23 @@ def projections(record: Record) -> dict[str, Any]:
     }
 
 
-_NO_PROJECTIONS: Final = dict.fromkeys(
-    (
-        "kind",
-        "time",
-        "actor_role",
-        "actor_name",
-        "actor_tenant",
-        "tenant",
-        "job",
-        "node",
-        "site",
-        "jurisdiction",
-        "policy_digest",
-        "input_digest",
-        "result",
-        "lease",
-    )
+PROJECTED: Final = (
+    "kind",
+    "time",
+    "actor_role",
+    "actor_name",
+    "actor_tenant",
+    "tenant",
+    "job",
+    "node",
+    "site",
+    "jurisdiction",
+    "policy_digest",
+    "input_digest",
+    "result",
+    "lease",
 )
+"""The columns of `AUDIT_ENTRY` that repeat the payload for queries, and are erased with it."""
 
 
 def append(connection: Connection, record: Record) -> PendingEntry:
@@ -149,7 +148,7 @@ def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time:
             raise RecordError(f"erase: entry {index} records an erasure and is kept")
     ids = [row_id for row_id, _, _, _ in found]
     connection.execute(
-        update(AUDIT_ENTRY).where(AUDIT_ENTRY.c.id.in_(ids)).values(salt=None, payload=None, **_NO_PROJECTIONS)
+        update(AUDIT_ENTRY).where(AUDIT_ENTRY.c.id.in_(ids)).values(salt=None, payload=None, **dict.fromkeys(PROJECTED))
     )
     for table in (AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON):
         connection.execute(delete(table).where(table.c.entry_id.in_(ids)))

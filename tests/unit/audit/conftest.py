@@ -63,12 +63,12 @@ def any_engine(request: pytest.FixtureRequest, database_path: Path) -> Iterator[
     engine.dispose()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def signer() -> NoteSigner:
     return NoteSigner.generate(ORIGIN)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def record() -> Callable[..., Record]:
     """Builds a record; the number makes it differ from others, keywords override fields."""
 
@@ -95,7 +95,7 @@ def record() -> Callable[..., Record]:
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_log(signer: NoteSigner, record: Callable[..., Record]) -> Callable[..., Sequencer]:
     """Begins a log in a database, appends batches of records of the given sizes and sequences each batch."""
 

@@ -220,7 +220,7 @@ def test_killed_in_the_middle_nothing_answered_is_lost(
     command = [sys.executable, str(APPENDER), str(database_path), signer.skey()]
     environment = os.environ | {"PYTHONPATH": str(Path(audit.__file__).parents[1])}
     answered: list[str] = []
-    for pause in (0.5, 0.7):
+    for pause in (0.2, 0.3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
             answered.append(process.stdout.readline().strip())  # it has started

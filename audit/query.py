@@ -1,0 +1,251 @@
+"""Asking the log: filters over the projections, pages in the order of the log.
+
+Only sequenced entries are found. A page's cursor is the index it ended at: entries are only ever added behind it,
+so no entry is skipped or shown twice while the log grows. What is returned was checked against its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, exists, select
+
+from audit.envelope import Leaf
+from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError
+from audit.records import Kind, Record, Result
+from audit.tables import (
+    AUDIT_CHECKPOINT,
+    AUDIT_ENTRY,
+    AUDIT_ENTRY_ASSET,
+    AUDIT_ENTRY_HARDWARE,
+    AUDIT_ENTRY_REASON,
+)
+from keystead.binding import AssetRef, BindingError, check_id
+
+DEFAULT_PAGE: Final = 100
+MAX_PAGE: Final = 1000
+
+_CURSOR: Final = re.compile(r"(0|[1-9][0-9]{0,18})\.([0-9a-f]{16})\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which entries are asked for; every field that is not None narrows the answer.
+
+    Attributes:
+        asset, version: an asset, ``tenant/name``, and one version of it.
+        job, tenant, actor, node, site, jurisdiction, lease: as in `audit.records.Record`; `actor` is the name.
+        hardware: one hardware identity, ``kind:value``.
+        policy_digest: lower-case hexadecimal.
+        kind, result, reason: what happened, how it ended, and one of the codes.
+        start_time, end_time: seconds since the Unix epoch, from (inclusive) and to (exclusive).
+    """
+
+    asset: str | None = None
+    version: int | None = None
+    job: str | None = None
+    tenant: str | None = None
+    actor: str | None = None
+    node: str | None = None
+    hardware: str | None = None
+    site: str | None = None
+    jurisdiction: str | None = None
+    policy_digest: str | None = None
+    kind: Kind | None = None
+    result: Result | None = None
+    reason: str | None = None
+    lease: str | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.version is not None and self.asset is None:
+            raise QueryError("filter: a version without its asset")
+        if self.start_time is not None and self.end_time is not None and self.start_time > self.end_time:
+            raise QueryError(f"filter: start time {self.start_time} is after end time {self.end_time}")
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that tie a cursor to its filter."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def parse_asset(text: str) -> tuple[str, int | None]:
+    """Read ``TENANT/NAME`` or ``TENANT/NAME@VERSION`` as a filter's asset and version.
+
+    Raises:
+        QueryError: it is neither.
+    """
+    try:
+        if "@" in text:
+            ref = AssetRef.parse(text)
+            return ref.asset, ref.version
+        return check_id(text, "asset"), None
+    except BindingError as error:
+        raise QueryError(f"filter: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A sequenced entry.
+
+    Attributes:
+        index: its place in the log.
+        entry_hash: RFC 9162 hash of its leaf.
+        payload: the record's bytes; None where they were erased.
+    """
+
+    index: int
+    entry_hash: bytes
+    payload: bytes | None
+
+    def record(self) -> Record | None:
+        """The record, or None where it was erased.
+
+        Raises:
+            MalformedError: the payload is no record of this version.
+        """
+        return None if self.payload is None else Record.parse(self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some entries in the order of the log.
+
+    Attributes:
+        entries: at most as many as were asked for.
+        next_cursor: where the next page begins; empty on the last.
+    """
+
+    entries: tuple[Entry, ...]
+    next_cursor: str
+
+
+_COLUMNS: Final = (
+    AUDIT_ENTRY.c.leaf_index,
+    AUDIT_ENTRY.c.digest,
+    AUDIT_ENTRY.c.leaf_hash,
+    AUDIT_ENTRY.c.salt,
+    AUDIT_ENTRY.c.payload,
+)
+
+
+def _entry(row: Any) -> Entry:
+    leaf = Leaf(bytes(row.digest))
+    intact = leaf.entry_hash() == bytes(row.leaf_hash)
+    if row.payload is not None:
+        intact = intact and Leaf.commit(salt=bytes(row.salt), payload=bytes(row.payload)) == leaf
+    if not intact:
+        raise LogCorruptError(f"entry {row.leaf_index} was altered in the database; run `keystead audit verify`")
+    return Entry(row.leaf_index, bytes(row.leaf_hash), None if row.payload is None else bytes(row.payload))
+
+
+def _conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
+    entry = AUDIT_ENTRY.c
+    equal = {
+        entry.job: wanted.job,
+        entry.tenant: wanted.tenant,
+        entry.actor_name: wanted.actor,
+        entry.node: wanted.node,
+        entry.site: wanted.site,
+        entry.jurisdiction: wanted.jurisdiction,
+        entry.policy_digest: wanted.policy_digest,
+        entry.kind: None if wanted.kind is None else wanted.kind.value,
+        entry.result: None if wanted.result is None else wanted.result.value,
+        entry.lease: wanted.lease,
+    }
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
+    if wanted.start_time is not None:
+        conditions.append(entry.time >= wanted.start_time)
+    if wanted.end_time is not None:
+        conditions.append(entry.time < wanted.end_time)
+    if wanted.asset is not None:
+        asset = AUDIT_ENTRY_ASSET.c
+        named = [asset.entry_id == entry.id, asset.asset == wanted.asset]
+        if wanted.version is not None:
+            named.append(asset.version == wanted.version)
+        conditions.append(exists().where(*named))
+    if wanted.hardware is not None:
+        hardware = AUDIT_ENTRY_HARDWARE.c
+        conditions.append(exists().where(hardware.entry_id == entry.id, hardware.hardware == wanted.hardware))
+    if wanted.reason is not None:
+        reason = AUDIT_ENTRY_REASON.c
+        conditions.append(exists().where(reason.entry_id == entry.id, reason.reason == wanted.reason))
+    return conditions
+
+
+def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, cursor: str = "") -> Page:
+    """One page of the entries that `wanted` describes.
+
+    Args:
+        connection: a connection to the log's database.
+        wanted: the filter.
+        limit: how many entries at most, 1 to `MAX_PAGE`.
+        cursor: the last page's `next_cursor`, or nothing to begin at the front.
+
+    Raises:
+        QueryError: the limit is out of range, or the cursor is not one of this filter.
+        LogCorruptError: an entry that would be shown is not what was appended.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise QueryError(f"page size {limit} is not between 1 and {MAX_PAGE}")
+    conditions = [AUDIT_ENTRY.c.leaf_index.is_not(None), *_conditions(wanted)]
+    if cursor:
+        match = _CURSOR.match(cursor)
+        if not match or match[2] != wanted.digest():
+            raise QueryError("cursor: not one that this filter's last page ended with; begin again without it")
+        conditions.append(AUDIT_ENTRY.c.leaf_index > int(match[1]))
+    rows = connection.execute(
+        select(*_COLUMNS).where(*conditions).order_by(AUDIT_ENTRY.c.leaf_index).limit(limit + 1)
+    ).all()
+    entries = tuple(_entry(row) for row in rows[:limit])
+    more = len(rows) > limit
+    return Page(entries, f"{entries[-1].index}.{wanted.digest()}" if more else "")
+
+
+def get(connection: Connection, index: int) -> Entry:
+    """The entry at `index`.
+
+    Raises:
+        EntryNotFoundError: the log has no such entry.
+        LogCorruptError: it is not what was appended.
+    """
+    row = connection.execute(select(*_COLUMNS).where(AUDIT_ENTRY.c.leaf_index == index)).one_or_none()
+    if row is None:
+        raise EntryNotFoundError(f"entry {index}: not in the log")
+    return _entry(row)
+
+
+def find(connection: Connection, entry_hash: bytes) -> int:
+    """The index of the entry that a receipt promised.
+
+    Raises:
+        EntryNotFoundError: no such entry, or it is not sequenced yet.
+    """
+    row = connection.execute(
+        select(AUDIT_ENTRY.c.leaf_index).where(AUDIT_ENTRY.c.leaf_hash == entry_hash)
+    ).one_or_none()
+    if row is None:
+        raise EntryNotFoundError(f"entry {entry_hash.hex()}: not in the log")
+    if row.leaf_index is None:
+        raise EntryNotFoundError(f"entry {entry_hash.hex()}: waits to be sequenced; ask again in a moment")
+    return int(row.leaf_index)
+
+
+def newest_checkpoint(connection: Connection) -> bytes:
+    """The newest signed checkpoint, as its note.
+
+    Raises:
+        NotInitialisedError: the log has not begun.
+    """
+    note = connection.execute(
+        select(AUDIT_CHECKPOINT.c.note).order_by(AUDIT_CHECKPOINT.c.tree_size.desc()).limit(1)
+    ).scalar_one_or_none()
+    if note is None:
+        raise NotInitialisedError("log: not begun yet; run `keystead init`")
+    return str(note).encode("utf-8")

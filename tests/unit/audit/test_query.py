@@ -1,0 +1,160 @@
+"""Queries: every filter, paging while the log grows, and refusal to show what was altered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, update
+
+from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError
+from audit.log import append, append_many, erase
+from audit.query import Filter, find, get, newest_checkpoint, parse_asset, query
+from audit.records import Actor, Kind, Record, Result
+from audit.sequencer import Sequencer
+from audit.tables import AUDIT_ENTRY
+
+NOW = 1_800_000_000
+Build = Callable[..., Record]
+MakeLog = Callable[..., Sequencer]
+
+
+@pytest.fixture
+def filled(any_engine: Engine, make_log: MakeLog, record: Build) -> Engine:
+    sequencer = make_log(any_engine)
+    records = [
+        record(0),
+        record(1, tenant="umbrella", assets=["umbrella/llm@1"], actor=Actor(role="owner", name="wesker")),
+        record(2, site="hall-2", jurisdiction="FR-IDF", policy_digest="33" * 32),
+        record(3, kind=Kind.LEASE_REFUSED, result=Result.DENIED, reasons=["NODE_QUARANTINED", "LATE"]),
+        record(4, hardware=["nvidia-gpu:beef"], lease="other", assets=["acme/llm@7"]),
+    ]
+    with any_engine.begin() as connection:
+        append_many(connection, records)
+    sequencer.run_once(NOW)
+    with any_engine.begin() as connection:
+        append(connection, record(5))  # waits
+    return any_engine
+
+
+FILTERS = [
+    (Filter(), [0, 1, 2, 3, 4]),
+    (Filter(asset="acme/llm"), [0, 2, 3, 4]),
+    (Filter(asset="acme/llm", version=1), [0, 2]),
+    (Filter(asset="acme/llm", version=7), [4]),
+    (Filter(asset="acme/ll"), []),
+    (Filter(job="job-3"), [3]),
+    (Filter(tenant="umbrella"), [1]),
+    (Filter(actor="wesker"), [1]),
+    (Filter(node="node-0"), [0, 3]),
+    (Filter(hardware="nvidia-gpu:beef"), [4]),
+    (Filter(site="hall-2"), [2]),
+    (Filter(jurisdiction="FR-IDF"), [2]),
+    (Filter(policy_digest="33" * 32), [2]),
+    (Filter(kind=Kind.LEASE_REFUSED), [3]),
+    (Filter(result=Result.ALLOWED), [0, 1, 2, 4]),
+    (Filter(reason="LATE"), [3]),
+    (Filter(lease="other"), [4]),
+    (Filter(start_time=NOW + 1, end_time=NOW + 3), [1, 2]),
+    (Filter(tenant="acme", result=Result.DENIED, reason="NODE_QUARANTINED", site="hall-1"), [3]),
+    (Filter(tenant="acme' OR '1'='1"), []),
+]
+
+
+def test_filters(filled: Engine) -> None:
+    with filled.begin() as connection:
+        for wanted, indexes in FILTERS:
+            page = query(connection, wanted)
+            assert [entry.index for entry in page.entries] == indexes, wanted
+            assert page.next_cursor == ""
+
+
+def test_pages_follow_the_log_while_it_grows(engine: Engine, make_log: MakeLog, record: Build) -> None:
+    sequencer = make_log(engine, [5])
+    wanted, cursor, seen = Filter(tenant="acme"), "", []
+    for step in range(10):
+        with engine.begin() as connection:
+            page = query(connection, wanted, limit=2, cursor=cursor)
+            append_many(connection, [record(100 + step), record(200 + step), record(300 + step)])
+        sequencer.run_once(NOW)
+        seen += [entry.index for entry in page.entries]
+        cursor = page.next_cursor
+        assert cursor
+    assert seen == list(range(20))[: len(seen)]
+    with engine.begin() as connection:
+        assert query(connection, wanted, limit=15).next_cursor == ""
+
+
+def test_cursors_belong_to_their_filter(engine: Engine, make_log: MakeLog) -> None:
+    make_log(engine, [5])
+    with engine.begin() as connection:
+        cursor = query(connection, Filter(tenant="acme"), limit=2).next_cursor
+        for bad in (cursor + "x", "1", "x.y", "-1.0000000000000000", cursor.replace("1.", "01.", 1)):
+            with pytest.raises(QueryError, match="cursor"):
+                query(connection, Filter(tenant="acme"), cursor=bad)
+        with pytest.raises(QueryError, match="cursor"):
+            query(connection, Filter(tenant="other"), cursor=cursor)
+        for limit in (0, 1001):
+            with pytest.raises(QueryError, match="page size"):
+                query(connection, Filter(), limit=limit)
+
+
+def test_filters_that_make_no_sense() -> None:
+    with pytest.raises(QueryError, match="version"):
+        Filter(version=1)
+    with pytest.raises(QueryError, match="after end"):
+        Filter(start_time=2, end_time=1)
+
+
+def test_asset_texts() -> None:
+    assert parse_asset("acme/llm") == ("acme/llm", None)
+    assert parse_asset("acme/llm@3") == ("acme/llm", 3)
+    for bad in ("", "a b", "acme/llm@", "acme/llm@0", "acme/llm@x"):
+        with pytest.raises(QueryError):
+            parse_asset(bad)
+
+
+def test_get_find_and_checkpoint(filled: Engine, signer_size: Callable[[bytes], int]) -> None:
+    with filled.begin() as connection:
+        entry = get(connection, 3)
+        parsed = entry.record()
+        assert parsed is not None
+        assert parsed.kind is Kind.LEASE_REFUSED
+        assert find(connection, entry.entry_hash) == 3
+        assert signer_size(newest_checkpoint(connection)) == 5
+        for missing in (5, -1):
+            with pytest.raises(EntryNotFoundError):
+                get(connection, missing)
+        with pytest.raises(EntryNotFoundError, match="not in the log"):
+            find(connection, bytes(32))
+        waiting = append(connection, parsed)
+        with pytest.raises(EntryNotFoundError, match="waits"):
+            find(connection, waiting.entry_hash)
+
+
+@pytest.fixture
+def signer_size() -> Callable[[bytes], int]:
+    return lambda note: int(note.split(b"\n")[1])
+
+
+def test_no_log_no_checkpoint(engine: Engine) -> None:
+    with engine.begin() as connection, pytest.raises(NotInitialisedError):
+        newest_checkpoint(connection)
+
+
+@pytest.mark.parametrize("values", [{"payload": b"{}"}, {"leaf_hash": bytes(32)}])
+def test_altered_entries_are_not_shown(engine: Engine, make_log: MakeLog, values: dict[str, bytes]) -> None:
+    make_log(engine, [3])
+    with engine.begin() as connection:
+        connection.execute(update(AUDIT_ENTRY).where(AUDIT_ENTRY.c.leaf_index == 1).values(**values))
+        with pytest.raises(LogCorruptError, match="entry 1 was altered"):
+            query(connection, Filter())
+
+
+def test_erased_entries_are_found_by_index_only(engine: Engine, make_log: MakeLog) -> None:
+    make_log(engine, [3])
+    with engine.begin() as connection:
+        erase(connection, indexes=[1], actor=Actor(role="operator", name="dpo"), time=NOW)
+        assert [entry.index for entry in query(connection, Filter(tenant="acme")).entries] == [0, 2]
+        assert [entry.index for entry in query(connection, Filter(asset="acme/llm")).entries] == [0, 2]
+        assert get(connection, 1).record() is None
