@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Final, Protocol, TypeAlias
@@ -29,6 +30,9 @@ Json: TypeAlias = "bool | int | str | Sequence[Json] | Mapping[str, Json] | None
 
 _PIPE_WIDTH: Final = 140
 """Columns of a table that goes into a pipe or a file, where no terminal says how many there are."""
+
+
+_LONG_HEX: Final = re.compile(r"\b[0-9a-f]{33,}\b")
 
 
 class Reason(Protocol):
@@ -166,18 +170,29 @@ def reasons_json(reasons: Iterable[Reason]) -> list[dict[str, str]]:
     ]
 
 
+def shorten(text: str) -> str:
+    """`text` for a table: long hex values keep their two ends only; ``--json`` has them whole."""
+    return _LONG_HEX.sub(lambda match: f"{match[0][:12]}…{match[0][-8:]}", text)
+
+
 def reasons_table(reasons: Iterable[Reason]) -> Table:
-    """Every reason for a refusal: what was checked, what was asked for, what was found, how to mend it."""
+    """Every reason for a refusal: what was checked, what was asked for, what was found, how to mend it.
+
+    Reasons that differ only in what was checked, such as the same defect of eight GPUs, share a line.
+    """
     from rich.text import Text
 
-    made = table("reason", "checked", "expected", "found", "how to mend it", lines=False)
+    lines: dict[tuple[str, str, str, str], list[str]] = {}
     for reason in reasons:
+        lines.setdefault((reason.code, reason.expected, reason.actual, reason.remedy), []).append(reason.field)
+    made = table("reason", "checked", "expected", "found", "how to mend it")
+    for (code, expected, actual, remedy), fields in lines.items():
         made.add_row(
-            Text(printable(reason.code), style="bold red", no_wrap=True),
-            cell(reason.field),
-            cell(reason.expected),
-            cell(reason.actual),
-            cell(reason.remedy),
+            Text(printable(code), style="bold red", no_wrap=True),
+            cell(shorten("\n".join(dict.fromkeys(fields)))),
+            cell(shorten(expected)),
+            cell(shorten(actual)),
+            cell(remedy),
         )
     return made
 

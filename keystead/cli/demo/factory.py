@@ -153,9 +153,7 @@ class Factory:
             GOOD: vendors.node(GOOD, now=now, gpus=8, product=Product.TURIN, configuration=protected),
             DEBUGGED: vendors.node(DEBUGGED, now=now, gpus=1),
             STALE: vendors.node(STALE, now=now, gpus=1),
-            ABROAD: vendors.node(
-                ABROAD, now=now, gpus=1, product=Product.TURIN, architecture=Architecture.BLACKWELL
-            ),
+            ABROAD: vendors.node(ABROAD, now=now, gpus=1, product=Product.TURIN, architecture=Architecture.BLACKWELL),
         }
         machines = {name: Machine(name, name.partition("-")[0], each) for name, each in hardware.items()}
         return cls(machines, vendors, now)
