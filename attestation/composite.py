@@ -45,6 +45,9 @@ BINDING_KEY_AND_DEVICES: Final = "key-and-devices"
 """The CPU TEE vouches for the session's keys and for fresh, verified evidence of every device."""
 
 MAX_DEVICES: Final = 64
+CPU_PREFIX: Final = "cpu"
+"""Slots of evidence that can vouch for a node; every other device is vouched for."""
+
 _SLOT: Final = re.compile(r"[a-z]{1,16}(0|[1-9][0-9]?)\Z")
 
 
@@ -116,12 +119,17 @@ def verify_node(
         schemes: which schemes may be used.
 
     Raises:
-        MalformedError: evidence or runtime data cannot be decoded, or there are too many devices.
+        MalformedError: evidence or runtime data cannot be decoded, there are too many devices, or the node's own
+            evidence is not the CPU's.
         UnsupportedError: an unknown scheme or version.
         TrustAnchorError: no roots or no reference values are configured for a scheme.
     """
     if len(evidence.devices) > MAX_DEVICES:
         raise MalformedError("node evidence", f"{len(evidence.devices)} devices, at most {MAX_DEVICES} are allowed")
+    for each, is_cpu in ((evidence.cpu, True), *((device, False) for device in evidence.devices)):
+        if (scheme_of(each, schemes).slot_prefix == CPU_PREFIX) is not is_cpu:
+            place = "as the node's own" if each is evidence.cpu else "among the devices"
+            raise MalformedError("node evidence", f"scheme {each.scheme} {place}: one CPU vouches for the devices")
     if len(device_nonce) != SHA256_SIZE:
         raise MalformedError("device nonce", f"{len(device_nonce)} bytes, expected {SHA256_SIZE}")
     try:
@@ -194,12 +202,6 @@ def _check_devices(evidence: NodeEvidence, runtime: RuntimeData, log: CheckLog) 
 
 
 def _check_slots(evidence: NodeEvidence, schemes: Mapping[str, Scheme], log: CheckLog) -> None:
-    log.require(
-        node_checks.CPU_FIRST,
-        ok=scheme_of(evidence.cpu, schemes).slot_prefix == "cpu",
-        expected="evidence of a CPU",
-        actual=evidence.cpu.scheme,
-    )
     seen: set[str] = set()
     for each in (evidence.cpu, *evidence.devices):
         prefix = scheme_of(each, schemes).slot_prefix

@@ -32,13 +32,6 @@ DEVICE_DIGEST = Check(
     _PROTOCOL,
     _AGAIN,
 )
-CPU_FIRST = Check(
-    "NODE_CPU",
-    "the node's own evidence is of a CPU",
-    "evidence.cpu",
-    _PROTOCOL,
-    "Send the CPU TEE's evidence as the node's own and other devices after it.",
-)
 SLOT = Check(
     "NODE_SLOT",
     "each device has a slot of its kind, and no two have the same",
@@ -54,5 +47,5 @@ IDENTITY_UNIQUE = Check(
     "Send each device's own evidence once; the same device twice hides a missing one.",
 )
 
-CHECKS: Final[tuple[Check, ...]] = (RUNTIME_DATA, DEVICE_COUNT, DEVICE_DIGEST, CPU_FIRST, SLOT, IDENTITY_UNIQUE)
+CHECKS: Final[tuple[Check, ...]] = (RUNTIME_DATA, DEVICE_COUNT, DEVICE_DIGEST, SLOT, IDENTITY_UNIQUE)
 """All of them, for the registry."""
