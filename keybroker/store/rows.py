@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
@@ -47,10 +48,16 @@ def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any
 
     No exception is raised for a key that is taken, because PostgreSQL would end the transaction with it.
     """
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    # Without the option the count of an INSERT is unknown on PostgreSQL.
-    statement = insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    statement = _insert_if_absent(table, postgres=connection.dialect.name == "postgresql")
     return connection.execute(statement, dict(row)).rowcount == 1
+
+
+@cache
+def _insert_if_absent(table: Table, *, postgres: bool) -> Executable:
+    """The statement, built once per table: that costs as much as to run it."""
+    insert = postgresql.insert if postgres else sqlite.insert
+    # Without the option the count of an INSERT is unknown on PostgreSQL.
+    return insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 def page_size(limit: int) -> int:
