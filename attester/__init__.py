@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         BrokerUnavailableError,
         CollectionError,
         LeaseEndedError,
+        ObligationError,
         Reason,
     )
     from attester.handshake import SignedGrant
@@ -57,6 +58,7 @@ __all__ = [
     "NodeCollector",
     "Nvml",
     "Obligation",
+    "ObligationError",
     "Reason",
     "Receipt",
     "SealedReader",
@@ -83,6 +85,7 @@ _HOMES: Final = {
     "NodeCollector": "attester.collect.collector",
     "Nvml": "attester.collect.nvml",
     "Obligation": "attester.lease",
+    "ObligationError": "attester.errors",
     "Reason": "attester.errors",
     "Receipt": "attester.lease",
     "SealedReader": "sealed.open",

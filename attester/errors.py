@@ -12,6 +12,7 @@
     │   ├── RequestRefusedError      the request cannot be carried out as it stands; repeating it does not help
     │   ├── BrokerUnavailableError   no answer: not reached, overloaded, or failed; repeating it may help
     │   └── BadAnswerError           an answer that contradicts the request or the protocol
+    ├── ObligationError          the lease comes with a duty that nobody on this node fulfils
     ├── CredentialError          a certificate, key or grant that cannot be used
     └── LeaseEndedError          the lease expired, was returned or was refused; its keys are gone
 
@@ -133,6 +134,12 @@ class BadAnswerError(BrokerError):
     """The broker's answer contradicts the request or the protocol; nothing of it is used."""
 
     code: ClassVar[str] = "BAD_BROKER_ANSWER"
+
+
+class ObligationError(AttesterError):
+    """The lease comes with a duty that nobody on this node fulfils; its keys were erased."""
+
+    code: ClassVar[str] = "UNKNOWN_OBLIGATION"
 
 
 class CredentialError(AttesterError):

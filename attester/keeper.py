@@ -11,7 +11,8 @@ from attester.errors import AttesterError, BrokerUnavailableError, CollectionErr
 from attester.lease import Lease
 
 RENEW_AT: Final = 0.5
-"""A lease is renewed when half of its time is left: one whole half remains for retries."""
+"""A lease is renewed when half of its time is over, or half of what the broker allows until new evidence; the other
+half remains for retries."""
 
 MIN_PAUSE: Final = 1.0
 """Seconds between two attempts, at least."""
@@ -29,7 +30,7 @@ class LeaseKeeper:
     Args:
         lease: what to keep.
         on_end: called once, by a thread of the keeper, with the error that ended the lease; not when the keeper stops.
-        renew_at: which share of the remaining time is left when a renewal begins, between 0 and 1.
+        renew_at: after which share of the time a renewal begins, between 0 and 1.
         min_pause: seconds between two attempts, at least.
     """
 
@@ -85,7 +86,7 @@ class LeaseKeeper:
             self._on_end(error)
 
     def _renew(self) -> None:
-        pause = self._lease.remaining() * self._renew_at
+        pause = self._lease.renewal_due() * self._renew_at
         while not self._stop.wait(max(pause, self._min_pause)):
             try:
                 self._lease.renew()
@@ -96,7 +97,7 @@ class LeaseKeeper:
                 self._end(error)
                 return
             else:
-                pause = self._lease.remaining() * self._renew_at
+                pause = self._lease.renewal_due() * self._renew_at
 
     def _watch(self) -> None:
         # The wall clock may be set meanwhile: look again now and then.

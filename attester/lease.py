@@ -7,6 +7,8 @@ monotonic clock from the moment of the broker's answer.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 import time
 import weakref
@@ -26,6 +28,7 @@ from attester.errors import (
     BrokerError,
     CredentialError,
     LeaseEndedError,
+    ObligationError,
     RequestRefusedError,
 )
 from attester.handshake import SignedGrant, collect_evidence
@@ -47,6 +50,10 @@ from sealed.errors import ManifestError
 from sealed.format import KEY_SIZE
 from sealed.manifest import Manifest
 from sealed.open import SealedReader
+
+RE_ATTEST: Final = "re_attest"
+FULFILLED: Final = frozenset({"lease_ceiling", RE_ATTEST, "zeroise_on_end"})
+"""The obligations that a `Lease` fulfils by itself, with a `attester.keeper.LeaseKeeper` for re-attestation."""
 
 _SIGNATURE_SIZE: Final = 64
 
@@ -106,9 +113,10 @@ class LeaseTerms:
 
     Attributes:
         lease_id, job_uid, node_id: whose lease it is.
-        expires: seconds since the epoch.
+        expires_at: seconds since the epoch.
         policy_digest: the release policy that allowed it.
         obligations: the duties that come with it.
+        re_attest: seconds after which the broker wants new evidence; None where it does not say.
         attestation_result: the EAR that the decision rests on.
         receipt: the audit receipt.
     """
@@ -116,9 +124,10 @@ class LeaseTerms:
     lease_id: str
     job_uid: str
     node_id: str
-    expires: int
+    expires_at: int
     policy_digest: bytes
     obligations: tuple[Obligation, ...]
+    re_attest: int | None
     attestation_result: str
     receipt: Receipt
 
@@ -155,6 +164,7 @@ class Lease:
         terms: LeaseTerms,
         data_keys: dict[AssetRef, _DataKey],
         next_nonce: bytes,
+        fulfils: frozenset[str],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
@@ -172,8 +182,9 @@ class Lease:
         self._data_keys = data_keys
         self._readers: weakref.WeakSet[SealedReader] = weakref.WeakSet()
         self._terms = terms
-        self._deadline = monotonic() + terms.expires - clock()
+        self._deadline = monotonic() + terms.expires_at - clock()
         self._next_nonce = next_nonce
+        self._fulfils = fulfils
         self._unanswered: pb.RenewLeaseRequest | None = None
         self._ended = ""
         self._returned = False
@@ -215,7 +226,7 @@ class Lease:
     def remaining(self) -> float:
         """Seconds until the lease expires, by the clock that says less; never negative."""
         with self._lock:
-            left = min(self._terms.expires - self._clock(), self._deadline - self._monotonic())
+            left = min(self._terms.expires_at - self._clock(), self._deadline - self._monotonic())
         return max(0.0, left)
 
     def manifest(self, asset: AssetRef | str, folder: Path) -> Manifest:
@@ -323,6 +334,7 @@ class Lease:
             AccessDeniedError: the broker refused; the keys were erased.
             RequestRefusedError: the broker does not know this lease or transcript; the keys were erased.
             BadAnswerError: the answer contradicts the request; the keys were erased.
+            ObligationError: the lease now comes with a duty that nobody fulfils; the keys were erased.
             BrokerUnavailableError: no answer; the lease stands until it expires. Call again.
             CollectionError: no evidence; the lease stands until it expires.
         """
@@ -354,16 +366,22 @@ class Lease:
                     assets=self.assets,
                 )
                 next_nonce = _nonce(answer.next_nonce)
-            except (AccessDeniedError, RequestRefusedError, BadAnswerError) as error:
+                _check_obligations(terms, self._fulfils)
+            except (AccessDeniedError, RequestRefusedError, BadAnswerError, ObligationError) as error:
                 self.zeroise(f"its renewal was refused: {error}")
                 raise
             with self._lock:
                 self._check_live()
                 self._terms = terms
-                self._deadline = self._monotonic() + terms.expires - self._clock()
+                self._deadline = self._monotonic() + terms.expires_at - self._clock()
                 self._next_nonce = next_nonce
                 self._unanswered = None
             return terms
+
+    def renewal_due(self) -> float:
+        """Seconds within which the lease must be renewed: until it expires, or the broker wants new evidence."""
+        left = self.remaining()
+        return left if self._terms.re_attest is None else min(left, self._terms.re_attest)
 
     def zeroise(self, why: str) -> None:
         """Erase the data keys and close every reader that the lease gave out; may be called again.
@@ -413,6 +431,7 @@ def acquire(
     node_id: str,
     nonce: bytes | None = None,
     broker: str | None = None,
+    fulfils: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Lease:
@@ -426,6 +445,7 @@ def acquire(
         node_id: who this node says it is.
         nonce: the one that came with the grant; None asks the broker for another, which is a round trip more.
         broker: the broker's logical name; None takes the grant's.
+        fulfils: codes of obligations, besides `FULFILLED`, that the caller fulfils.
         clock: seconds since the epoch.
         monotonic: seconds of a clock that nobody can set.
 
@@ -434,6 +454,7 @@ def acquire(
         BrokerError: see its subclasses.
         CollectionError: this node's evidence cannot be collected.
         CredentialError: the grant is not for this broker or these assets.
+        ObligationError: the lease comes with a duty that nobody fulfils; it was returned.
     """
     refs = tuple(sorted(set(assets)))
     broker = broker or grant.content.broker
@@ -473,7 +494,7 @@ def acquire(
     except BindingError as error:
         raise BadAnswerError(str(error)) from None
     terms = _terms(answer, lease_id=lease_id, job_uid=grant.content.job_uid, node_id=node_id, assets=refs)
-    return Lease(
+    lease = Lease(
         client,
         collector,
         grant=grant,
@@ -483,9 +504,25 @@ def acquire(
         terms=terms,
         data_keys=_unwrap(answer.keys, terms=terms, hpke_key=hpke_key, transcript=evidence.transcript, assets=refs),
         next_nonce=_nonce(answer.next_nonce),
+        fulfils=FULFILLED | fulfils,
         clock=clock,
         monotonic=monotonic,
     )
+    try:
+        _check_obligations(terms, FULFILLED | fulfils)
+    except ObligationError:
+        with contextlib.suppress(BrokerError):
+            lease.return_()
+        raise
+    return lease
+
+
+def _check_obligations(terms: LeaseTerms, fulfils: frozenset[str]) -> None:
+    unknown = sorted({obligation.code for obligation in terms.obligations} - fulfils)
+    if unknown:
+        raise ObligationError(
+            f"lease {terms.lease_id}: nobody fulfils {', '.join(unknown)}; pass `fulfils` if this program does"
+        )
 
 
 def _nonce(nonce: bytes) -> bytes:
@@ -519,16 +556,34 @@ def _terms(
         raise BadAnswerError(f"lease {lease.lease_id}: for other assets than asked for")
     if len(lease.policy_digest) != SHA256_SIZE:
         raise BadAnswerError(f"lease {lease.lease_id}: policy digest of {len(lease.policy_digest)} bytes")
+    obligations = tuple(Obligation(each.code, each.params) for each in answer.obligations)
     return LeaseTerms(
         lease_id=lease.lease_id,
         job_uid=lease.job_uid,
         node_id=lease.node_id,
-        expires=lease.expire_time.seconds,
+        expires_at=lease.expire_time.seconds,
         policy_digest=lease.policy_digest,
-        obligations=tuple(Obligation(each.code, each.params) for each in answer.obligations),
+        obligations=obligations,
+        re_attest=_re_attest(obligations),
         attestation_result=answer.attestation_result,
         receipt=Receipt.from_proto(answer.receipt),
     )
+
+
+def _re_attest(obligations: Sequence[Obligation]) -> int | None:
+    periods = []
+    for obligation in obligations:
+        if obligation.code != RE_ATTEST:
+            continue
+        try:
+            params = json.loads(obligation.params)
+        except ValueError:
+            params = None
+        seconds = params.get("seconds") if isinstance(params, dict) else None
+        if type(seconds) is not int or seconds < 1:
+            raise BadAnswerError(f"obligation {RE_ATTEST}: {obligation.params!a:.80} does not say how many seconds")
+        periods.append(seconds)
+    return min(periods, default=None)
 
 
 def _unwrap(

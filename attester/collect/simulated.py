@@ -1,4 +1,4 @@
-"""Evidence of simulated hardware, for the demo and tests; a broker accepts it only where its configuration says so."""
+"""The simulator's nodes as a collector: for tests, benches and the demo. No broker believes it unless told to."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from attestation.types import Evidence
 
 @dataclass(frozen=True, slots=True)
 class SimulatedCollector:
-    """Collects the evidence of a simulated node.
+    """Collects a simulated node's evidence.
 
     Attributes:
-        node: the hardware, with whatever is wrong with it.
+        node: the simulated node.
     """
 
     node: SimulatedNode

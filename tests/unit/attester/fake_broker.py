@@ -165,7 +165,7 @@ class FakeBroker(AttestationServiceServicer, LeaseServiceServicer):
             pb.AcquireLeaseResponse(
                 lease=self.lease(request.assets),
                 keys=keys,
-                obligations=[pb.Obligation(code="ZEROISE_ON_END", params="{}")],
+                obligations=[pb.Obligation(code="zeroise_on_end", params="{}")],
                 attestation_result="ear",
                 receipt=self.receipt(),
                 next_nonce=self.nonce,

@@ -17,6 +17,7 @@ from attester.errors import (
     CollectionError,
     CredentialError,
     LeaseEndedError,
+    ObligationError,
     RequestRefusedError,
 )
 from attester.handshake import SignedGrant
@@ -70,7 +71,7 @@ def test_one_round_trip_with_the_grants_nonce(node: Node, broker: FakeBroker, fo
         assert lease.assets == (OTHER, REF)
         assert lease.live
         assert lease.remaining() == 600
-        assert [each.code for each in lease.terms.obligations] == ["ZEROISE_ON_END"]
+        assert [each.code for each in lease.terms.obligations] == ["zeroise_on_end"]
         with lease.open(REF, folder, "config.json") as reader:
             assert reader.read_at(0, 9) == b"{}"
         with lease.open("acme/llama@3", folder, "weights.bin") as reader:
@@ -208,11 +209,55 @@ def test_devices_cannot_share_a_slot(node: Node, broker: FakeBroker, monkeypatch
         node.acquire(nonce=broker.nonce)
 
 
+def add_obligation(code: str, params: str):
+    def change(answer):
+        answer.obligations.add(code=code, params=params)
+        return answer
+
+    return change
+
+
+def test_duty_that_nobody_fulfils_gives_the_lease_back(node: Node, broker: FakeBroker) -> None:
+    broker.next.append(add_obligation("watermark", "{}"))
+    with pytest.raises(ObligationError, match="watermark"):
+        node.acquire(nonce=broker.nonce)
+    assert broker.names() == ["AcquireLease", "ReturnLease"]
+    broker.next.append(add_obligation("watermark", "{}"))
+    lease = acquire(
+        node.client,
+        node.collector,
+        grant=node.grant,
+        assets=[REF],
+        node_id=NODE,
+        nonce=broker.nonce,
+        fulfils=frozenset({"watermark"}),
+        clock=lambda: node.clock.wall,
+    )
+    assert lease.live
+    broker.next.append(add_obligation("another", "{}"))
+    with pytest.raises(ObligationError, match="another"):
+        lease.renew()
+    assert not lease.live
+
+
+def test_re_attestation_is_due_before_expiry(node: Node, broker: FakeBroker) -> None:
+    broker.next.append(add_obligation("re_attest", '{"seconds":60}'))
+    lease = node.acquire(nonce=broker.nonce)
+    assert lease.terms.re_attest == 60
+    assert lease.renewal_due() == 60
+    node.clock.advance(580)
+    assert lease.renewal_due() == lease.remaining() == 20
+    for params in ("", "{}", "[]", '{"seconds":"60"}', '{"seconds":0}', '{"seconds":true}', '{"seconds":1.5}'):
+        broker.next.append(add_obligation("re_attest", params))
+        with pytest.raises(BadAnswerError, match="re_attest"):
+            node.acquire(nonce=broker.nonce)
+
+
 def test_renewal_extends_on_fresh_evidence(node: Node, broker: FakeBroker, folder: Path) -> None:
     lease = node.acquire()
     node.clock.advance(500)
     assert lease.remaining() == 100
-    assert lease.renew().expires == node.clock.wall + 600
+    assert lease.renew().expires_at == node.clock.wall + 600
     assert lease.remaining() == 600
     lease.renew()
     assert node.collector.count == 3
