@@ -153,7 +153,7 @@ class Opa:
         Raises:
             PackRejectedError: the modules do not compile.
         """
-        command = ["test", "--bundle", "--format", "json", "."]
+        command = ["test", "--bundle", "--timeout", f"{self.timeout:g}s", "--format", "json", "."]
         outcome = self._call(command, cwd=packs)
         # 2: a test failed. Everything else that is not 0 means that no test ran.
         if outcome.returncode not in {0, 2}:

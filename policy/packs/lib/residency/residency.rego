@@ -13,14 +13,14 @@ package lib.residency
 # description: An area that these rules can judge; a name that nobody knows must not pass as "nowhere".
 known(area) if area == "*"
 
-known(area) if is_array(data.jurisdictions.groups[area])
+known(area) if is_object(data.jurisdictions.groups[area])
 
 known(area) if place(area)
 
 # METADATA
 # title: Place
 # description: A country of ISO 3166-1, or a subdivision of one; a group is no place.
-place(jurisdiction) if _country(jurisdiction) in data.jurisdictions.countries
+place(jurisdiction) if data.jurisdictions.countries[_country(jurisdiction)] == true
 
 # METADATA
 # title: Permitted
@@ -52,7 +52,7 @@ _within(jurisdiction, area) if jurisdiction == area
 
 _within(jurisdiction, area) if _country(jurisdiction) == area
 
-_within(jurisdiction, area) if _country(jurisdiction) in data.jurisdictions.groups[area]
+_within(jurisdiction, area) if data.jurisdictions.groups[area][_country(jurisdiction)] == true
 
 _touches(jurisdiction, area) if _within(jurisdiction, area)
 

@@ -65,11 +65,11 @@ test_the_groups_hold_countries if {
 	count(data.jurisdictions.groups.EEA) == 30
 	count(data.jurisdictions.countries) == 249
 	every members in data.jurisdictions.groups {
-		every member in members {
-			member in data.jurisdictions.countries
+		every member, _ in members {
+			data.jurisdictions.countries[member] == true
 		}
 	}
 	every group, _ in data.jurisdictions.groups {
-		not group in data.jurisdictions.countries
+		not data.jurisdictions.countries[group]
 	}
 }
