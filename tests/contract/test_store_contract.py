@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -270,6 +271,10 @@ class TestAssets:
         with pytest.raises(NotFoundError, match="asset 'acme/none'"):
             assets.insert_version(connection, replace(VERSION, asset="acme/none"))
 
+    def test_many_are_found_at_once(self, connection: Connection) -> None:
+        assert assets.find_all_named(connection, ["acme/model", "acme/none"]) == {"acme/model": ASSET}
+        assert assets.find_all_named(connection, []) == {}
+
     def test_revocation(self, connection: Connection) -> None:
         assert assets.set_state(connection, "acme/model", AssetState.REVOKED).state is AssetState.REVOKED
         with pytest.raises(NotFoundError, match="asset"):
@@ -392,6 +397,8 @@ class TestLeases:
         assert leases.live_nodes(connection, "grant-1", now=NOW + 100) == ("node-1",)
         assert leases.live(connection, "grant-1", now=NOW + 100) == [LEASE_ROW, twice]
         assert leases.live_of_node(connection, "node-2", now=NOW) == [other]
+        assert leases.live_of_tenant(connection, "acme", now=NOW + 100) == [LEASE_ROW, twice]
+        assert leases.live_of_tenant(connection, "zeta", now=NOW) == []
         assert leases.live_nodes(connection, "none", now=NOW) == ()
 
     def test_expiry_and_revocation_of_many(self, connection: Connection) -> None:
@@ -468,6 +475,14 @@ class TestDocuments:
         assert documents.get(connection, digest) == b"input\x00"
         with pytest.raises(NotFoundError, match="document"):
             documents.get(connection, bytes(32))
+
+    def test_a_decisions_inputs_are_found_from_its_digest(self, connection: Connection) -> None:
+        digest = documents.put_decision(connection, appraisal=b"a", release=[b"r1", b"r2"], now=NOW)
+        index = json.loads(documents.get(connection, digest))
+        assert [documents.get(connection, bytes.fromhex(name)) for name in index["release"]] == [b"r1", b"r2"]
+        assert documents.get(connection, bytes.fromhex(index["appraisal"])) == b"a"
+        bare = documents.put_decision(connection, appraisal=b"", release=[b"r1"], now=NOW)
+        assert json.loads(documents.get(connection, bare))["appraisal"] is None
 
 
 ARGUMENTS = {"principal": "p", "request_id": "r", "method": "m", "request_digest": sha256(b"request")}

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_public_key,
 )
 
 from keybroker.errors import KeyManagementError, KeyUnwrapError, RootKeyError, SigningKeyError
@@ -153,6 +154,7 @@ def test_signing(tmp_path: Path) -> None:
     loaded = SigningKey.load(tmp_path / "key")
     loaded.public_key.verify(key.sign(b"data"), b"data")
     assert loaded.key_id == key_id(key.public_key)
+    assert load_pem_public_key(key.public_pem()) == key.public_key
     assert len(key.key_id) == 16
     assert SigningKey.generate().key_id != key.key_id
 
