@@ -68,6 +68,9 @@ ZEROISE_ON_END: Final = "zeroise_on_end"
 _SECONDS: Final = frozenset({LEASE_CEILING, RE_ATTEST})
 _KNOWN: Final = _SECONDS | {ZEROISE_ON_END}
 
+_RESTATED: Final = frozenset({"ATTESTATION_DENIED", "ATTESTATION_STATUS", "DEVICE_SET_MISMATCH"})
+"""Denials of the release policy that only sum up what speaks against the node."""
+
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
@@ -520,6 +523,9 @@ def _decide(
         decision = broker.policies.release.evaluate_bytes(document)
         reasons += from_denials(decision.deny)
         obligations += decision.obligations
+    if proof.reasons:
+        # What the proof says by itself, and more exactly, is not said twice.
+        reasons = [reason for reason in reasons if reason.code not in _RESTATED]
     merged, unknown = merge_obligations(obligations)
     return _Verdict(ordered([*reasons, *unknown]), merged, tuple(inputs))
 

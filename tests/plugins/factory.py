@@ -5,6 +5,7 @@ Nothing of the product is replaced: the simulators' roots are trusted because th
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 import uuid
@@ -267,9 +268,14 @@ class Factory:
 
 @pytest.fixture(scope="session")
 def vendors(tmp_path_factory: pytest.TempPathFactory) -> SimulatedVendors:
-    """Simulated AMD and NVIDIA, once per test process: RSA keys take their time."""
-    del tmp_path_factory
-    return SimulatedVendors.generate(now=int(time.time()), seed=b"integration tests".ljust(32, b"\0"))
+    """Simulated AMD and NVIDIA, once per test run: RSA keys take their time."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (folder / "vendors.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one run share what the first of them makes
+        return SimulatedVendors.load_or_generate(
+            folder / "vendors", now=int(time.time()), seed=b"integration tests".ljust(32, b"\0")
+        )
 
 
 @pytest.fixture
@@ -331,3 +337,13 @@ def start_factory(
     server = Server(Broker.open(config, clock=clock))
     port = server.start("127.0.0.1:0")
     return Factory(installation, config, vendors, clock, server, port)
+
+
+def furnish(made: Factory) -> Factory:
+    """Two jurisdictions, a node with two GPUs and one with one in France, one in the United States."""
+    made.enrol_site("fra-1", "FR")
+    made.enrol_site("ash-1", "US")
+    made.enrol_node("node-a", "fra-1", gpus=2)
+    made.enrol_node("node-b", "fra-1", gpus=1)
+    made.enrol_node("node-us", "ash-1", gpus=1)
+    return made
