@@ -128,7 +128,7 @@ def verify_node(
         raise MalformedError("node evidence", f"{len(evidence.devices)} devices, at most {MAX_DEVICES} are allowed")
     for each, is_cpu in ((evidence.cpu, True), *((device, False) for device in evidence.devices)):
         if (scheme_of(each, schemes).slot_prefix == CPU_PREFIX) is not is_cpu:
-            place = "as the node's own" if each is evidence.cpu else "among the devices"
+            place = "as the node's own" if is_cpu else "among the devices"
             raise MalformedError("node evidence", f"scheme {each.scheme} {place}: one CPU vouches for the devices")
     if len(device_nonce) != SHA256_SIZE:
         raise MalformedError("device nonce", f"{len(device_nonce)} bytes, expected {SHA256_SIZE}")

@@ -36,14 +36,14 @@ SLOT = Check(
     "NODE_SLOT",
     "each device has a slot of its kind, and no two have the same",
     "evidence.slot",
-    "DESIGN.md, Attestation Result",
+    "draft-ietf-rats-ear, submods; docs/protocol.md, device evidence",
     "Name the devices cpu0, gpu0, gpu1 and so on, each once.",
 )
 IDENTITY_UNIQUE = Check(
     "NODE_IDENTITY_UNIQUE",
     "no two devices of the node are the same hardware",
     "identity",
-    "reference list 2C, item 11; RFC 9334, section 3.3",
+    "RFC 9334, section 3.3 (composite device)",
     "Send each device's own evidence once; the same device twice hides a missing one.",
 )
 
