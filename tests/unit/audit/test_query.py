@@ -82,7 +82,7 @@ def test_pages_follow_the_log_while_it_grows(engine: Engine, make_log: MakeLog, 
         assert cursor
     assert seen == list(range(20))[: len(seen)]
     with engine.begin() as connection:
-        assert query(connection, wanted, limit=15).next_cursor == ""
+        assert query(connection, wanted, limit=35).next_cursor == ""
 
 
 def test_cursors_belong_to_their_filter(engine: Engine, make_log: MakeLog) -> None:

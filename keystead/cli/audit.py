@@ -1,0 +1,459 @@
+"""``keystead audit``: ask the log who used what, prove it, and verify proofs or a whole database offline.
+
+Commands read from a `LogSource`; `DatabaseSource` is a log's database opened read-only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
+
+import typer
+
+from audit.errors import MalformedError
+from audit.note import NoteVerifier
+from audit.query import DEFAULT_PAGE, MAX_PAGE, Filter, Page, newest_checkpoint, parse_asset, query
+from audit.records import Kind, Result
+from keystead.cli import output
+from keystead.cli.exits import NO, UsageError
+from keystead.cli.help import with_examples
+from keystead.cli.output import Json, JsonOption
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from audit.problems import Problem
+    from audit.proof import BundleResult
+    from audit.receipt import Receipt
+    from audit.verify import LogResult, Progress
+
+app = typer.Typer(no_args_is_help=True, help="The log: who used what, where, under which policy; with proofs.")
+
+_MAX_FILE: Final = 2 << 20
+
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database", metavar="URL", help="The log's database: sqlite:///PATH or postgresql://USER@HOST/NAME."
+    ),
+]
+
+
+class LogSource(Protocol):
+    """Where a log is read from."""
+
+    def query(self, wanted: Filter, *, limit: int, cursor: str) -> Page:
+        """One page of the entries that `wanted` describes."""
+        ...
+
+    def prove(self, index: int, older: bytes | None) -> bytes:
+        """The proof bundle of an entry, in JSON; from the checkpoint `older` on where one is given."""
+        ...
+
+    def checkpoint(self) -> bytes:
+        """The newest signed checkpoint."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSource:
+    """A log read from its database.
+
+    Attributes:
+        connection: sees one snapshot, read-only (`audit.database.snapshot`).
+    """
+
+    connection: Connection
+
+    def query(self, wanted: Filter, *, limit: int, cursor: str) -> Page:
+        """One page of the entries that `wanted` describes."""
+        return query(self.connection, wanted, limit=limit, cursor=cursor)
+
+    def prove(self, index: int, older: bytes | None) -> bytes:
+        """The proof bundle of an entry, in JSON; from the checkpoint `older` on where one is given."""
+        from audit.proof import build
+
+        return build(self.connection, index, older=older).to_bytes()
+
+    def checkpoint(self) -> bytes:
+        """The newest signed checkpoint."""
+        return newest_checkpoint(self.connection)
+
+
+@contextmanager
+def open_source(database: str | None) -> Iterator[LogSource]:
+    """The log that the options name.
+
+    Raises:
+        UsageError: they name none.
+        DatabaseError: the database cannot be read, or holds no log.
+    """
+    from audit.database import snapshot
+
+    if database is None:
+        raise UsageError("which log? give --database URL")
+    with snapshot(database) as connection:
+        yield DatabaseSource(connection)
+
+
+def read_file(path: Path, option: str) -> bytes:
+    """The bytes of a file that a user named.
+
+    Raises:
+        UsageError: it cannot be read, or is too large to be what it should be.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE:
+            raise UsageError(f"{option} {path}: larger than {_MAX_FILE} bytes; this is something else")
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}") from None
+
+
+def read_verifier(text: str) -> NoteVerifier:
+    """The log's verifier key: itself, or a file that holds it on one line.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    path = Path(text)
+    try:
+        if "+" not in text or path.is_file():
+            text = read_file(path, "--key").decode("utf-8").strip()
+        return NoteVerifier.parse(text)
+    except (MalformedError, UnicodeDecodeError) as error:
+        raise UsageError(f"--key: not a verifier key NAME+KEYID+BASE64, and no file that holds one ({error})") from None
+
+
+def _read_receipt(path: Path | None) -> Receipt | None:
+    from audit.receipt import Receipt
+
+    if path is None:
+        return None
+    try:
+        return Receipt.parse(read_file(path, "--receipt"))
+    except MalformedError as error:
+        raise UsageError(f"--receipt {path}: {error}") from None
+
+
+@app.command(
+    help=with_examples(
+        "Verify a proof bundle, or a whole database, against the log's key. Nothing else is needed: no broker, no "
+        "network. Get the key from somebody else than whoever gave you the file.",
+        "audit verify proof.json --key log.vkey",
+        "audit verify --database sqlite:///keystead.db --key log.vkey --checkpoint last-month.txt",
+    )
+)
+def verify(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A proof bundle, as `keystead audit prove` writes it.")
+    ] = None,
+    *,
+    database: DatabaseOption = None,
+    key: Annotated[str, typer.Option("--key", metavar="VKEY", help="The log's verifier key, or a file with it.")],
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="A checkpoint that you kept: the log must be, or continue, what it said then. Repeat for a database.",
+        ),
+    ] = None,
+    receipt: Annotated[
+        Path | None, typer.Option("--receipt", metavar="FILE", help="A receipt that the bundle must be about.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a bundle or a database."""
+    verifier = read_verifier(key)
+    known = [read_file(path, "--checkpoint") for path in checkpoint or ()]
+    if (file is None) == (database is None):
+        raise UsageError("verify what? give a bundle's FILE, or --database URL, and not both")
+    if file is not None:
+        _verify_bundle(file, verifier, known, _read_receipt(receipt), as_json=as_json)
+    elif database is not None:
+        if receipt is not None:
+            raise UsageError("--receipt belongs to a bundle: prove the entry first, then verify the bundle")
+        _verify_database(database, verifier, known, as_json=as_json)
+
+
+def _verify_bundle(
+    file: Path, verifier: NoteVerifier, known: list[bytes], receipt: Receipt | None, *, as_json: bool
+) -> None:
+    from audit.proof import ProofBundle, verify_bundle
+
+    if len(known) > 1:
+        raise UsageError("--checkpoint: a bundle proves consistency with one older checkpoint; give one")
+    bundle = ProofBundle.parse(read_file(file, "FILE"))
+    result = verify_bundle(bundle, verifier, known=known[0] if known else None, receipt=receipt)
+    if as_json:
+        output.print_json(_bundle_json(bundle.index, result))
+    else:
+        if result.ok and result.checkpoint is not None:
+            place = f"entry {bundle.index} of {result.checkpoint.size} in the log {result.checkpoint.origin}"
+            summary: dict[str, Json] = {"proven": place, "entry hash": _hex(result.entry_hash)}
+            if result.continues is not None:
+                summary["continues"] = f"the checkpoint of {result.continues} entries"
+            summary |= {"record": "erased"} if result.record is None else result.record.to_json()
+            output.show(summary, as_json=False)
+        _print_problems(result.problems)
+        _print_verdict(ok=result.ok, problems=len(result.problems))
+    if not result.ok:
+        raise typer.Exit(NO)
+
+
+def _verify_database(database: str, verifier: NoteVerifier, known: list[bytes], *, as_json: bool) -> None:
+    from audit.database import snapshot
+    from audit.verify import verify_log
+
+    with snapshot(database) as connection, _progress() as progress:
+        result = verify_log(connection, verifier, known=known, progress=progress)
+    if as_json:
+        output.print_json(_log_json(result))
+    else:
+        checkpoint = result.checkpoint
+        output.show(
+            {
+                "log": verifier.name,
+                "signed": None if checkpoint is None else f"{checkpoint.size} entries, root {checkpoint.root.hex()}",
+                "entries": result.entries,
+                "waiting": result.waiting,
+                "erased": len(result.erased),
+                "first bad entry": result.first_bad_index,
+            },
+            as_json=False,
+        )
+        _print_problems(result.problems)
+        _print_verdict(ok=result.ok, problems=len(result.problems) + result.more_problems)
+    if not result.ok:
+        raise typer.Exit(NO)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A progress bar on a terminal, and none in a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import Progress as Bar
+
+    with Bar(console=output.console(stderr=True), transient=True) as bar:
+        task = bar.add_task("verifying entries", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@app.command(
+    name="query",
+    help=with_examples(
+        "Find records. Every option narrows the answer; the order is the log's.",
+        "audit query --database sqlite:///keystead.db --asset acme/llm --result allowed",
+        "audit query --database sqlite:///keystead.db --node n17 --since 2026-11-01 --until 2026-12-01 --json",
+    ),
+)
+def query_command(
+    *,
+    database: DatabaseOption = None,
+    asset: Annotated[str | None, typer.Option(metavar="ASSET", help="TENANT/NAME or TENANT/NAME@VERSION.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="The scheduler's id of a job.")] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Whose assets or job it was.")] = None,
+    actor: Annotated[str | None, typer.Option(metavar="NAME", help="Who acted.")] = None,
+    node: Annotated[str | None, typer.Option(metavar="NODE", help="An enrolled node.")] = None,
+    hardware: Annotated[str | None, typer.Option(metavar="KIND:VALUE", help="A hardware identity.")] = None,
+    site: Annotated[str | None, typer.Option(metavar="SITE", help="An enrolled site.")] = None,
+    jurisdiction: Annotated[str | None, typer.Option(metavar="CODE", help="For example DE or US-CA.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="DIGEST", help="The policy bundle that decided.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="What happened.", show_choices=False)] = None,
+    result: Annotated[Result | None, typer.Option(help="How it ended.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="CODE", help="Why it was denied or ended.")] = None,
+    lease: Annotated[str | None, typer.Option(metavar="LEASE", help="A lease.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="INSTANT", help="From this instant or day (UTC) on.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="INSTANT", help="Up to, not including, this one.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Records on one page.")] = DEFAULT_PAGE,
+    cursor: Annotated[str, typer.Option(metavar="CURSOR", help="Where the last page ended.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Find records."""
+    name, version = (None, None) if asset is None else parse_asset(asset)
+    wanted = Filter(
+        asset=name,
+        version=version,
+        job=job,
+        tenant=tenant,
+        actor=actor,
+        node=node,
+        hardware=hardware,
+        site=site,
+        jurisdiction=jurisdiction,
+        policy_digest=policy,
+        kind=kind,
+        result=result,
+        reason=reason,
+        lease=lease,
+        start_time=_instant(since),
+        end_time=_instant(until),
+    )
+    with open_source(database) as source:
+        page = source.query(wanted, limit=limit, cursor=cursor)
+    if as_json:
+        output.print_json(_page_json(page))
+        return
+    rows = []
+    for entry in page.entries:
+        record = entry.record()
+        if record is not None:
+            what = ", ".join(record.assets)
+            why = ", ".join(record.reasons)
+            ended = f"{record.result.value}: {why}" if why else record.result.value
+            rows.append(
+                (
+                    entry.index,
+                    output.instant(record.time),
+                    record.kind.value,
+                    record.actor.name,
+                    what,
+                    record.job,
+                    record.node,
+                    record.site,
+                    ended,
+                )
+            )
+    output.print_table(
+        ("entry", "time", "kind", "actor", "assets", "job", "node", "site", "result"),
+        rows,
+        empty="no record fits",
+    )
+    if page.next_cursor:
+        output.console().print(f"There is more: add --cursor {page.next_cursor}")
+
+
+def _instant(text: str | None) -> int | None:
+    from keystead.cli.instants import parse_instant
+
+    return None if text is None else parse_instant(text)
+
+
+@app.command(
+    help=with_examples(
+        "Write the proof of one entry: a file that anyone can verify offline with the log's key.",
+        "audit prove 4711 --database sqlite:///keystead.db --out proof.json",
+        "audit prove 4711 --database sqlite:///keystead.db --checkpoint last-month.txt --out proof.json",
+    )
+)
+def prove(
+    index: Annotated[int, typer.Argument(min=0, metavar="ENTRY", help="The entry's place, as `query` shows it.")],
+    *,
+    database: DatabaseOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A checkpoint that you kept: prove that the log continues it, too."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    as_tlog_proof: Annotated[
+        bool, typer.Option("--tlog-proof", help="Write C2SP tlog-proof text, for other transparency-log tools.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a proof bundle."""
+    from audit.proof import ProofBundle
+
+    older = None if checkpoint is None else read_file(checkpoint, "--checkpoint")
+    with open_source(database) as source:
+        bundle = source.prove(index, older)
+    data = ProofBundle.parse(bundle).to_tlog_proof().encode("utf-8") if as_tlog_proof else bundle + b"\n"
+    if out is None:
+        sys.stdout.write(data.decode("utf-8"))
+        return
+    out.write_bytes(data)
+    output.show({"entry": index, "written": str(out)}, as_json=as_json)
+
+
+@app.command(
+    help=with_examples(
+        "Show the newest signed checkpoint. Keep it: with it you can later tell whether the log was shortened or "
+        "rewritten.",
+        "audit checkpoint --database sqlite:///keystead.db > today.txt",
+    )
+)
+def checkpoint(*, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """Show the newest checkpoint."""
+    with open_source(database) as source:
+        note = source.checkpoint().decode("utf-8")
+    if as_json:
+        output.print_json({"checkpoint": note})
+    else:
+        sys.stdout.write(note)
+
+
+def _hex(data: bytes | None) -> str | None:
+    return None if data is None else data.hex()
+
+
+def _print_problems(problems: tuple[Problem, ...]) -> None:
+    if not problems:
+        return
+    made = output.table("entry", "problem", "checked", "expected", "found", "how to mend it")
+    for problem in problems:
+        made.add_row(
+            output.cell(problem.index),
+            output.cell(problem.code.value, style="bold red"),
+            output.cell(problem.field),
+            output.cell(output.shorten(problem.expected)),
+            output.cell(output.shorten(problem.actual)),
+            output.cell(problem.remedy),
+        )
+    output.console().print(made)
+
+
+def _print_verdict(*, ok: bool, problems: int) -> None:
+    text = "verified" if ok else f"NOT verified: {problems} problem{'' if problems == 1 else 's'}"
+    output.console().print(output.cell(text, style="bold green" if ok else "bold red"))
+
+
+def _bundle_json(index: int, result: BundleResult) -> dict[str, Json]:
+    checkpoint = result.checkpoint
+    return {
+        "verified": result.ok,
+        "index": index,
+        "entry_hash": _hex(result.entry_hash),
+        "origin": None if checkpoint is None else checkpoint.origin,
+        "tree_size": None if checkpoint is None else checkpoint.size,
+        "root_hash": None if checkpoint is None else checkpoint.root.hex(),
+        "continues": result.continues,
+        "erased": result.erased,
+        "record": None if result.record is None else result.record.to_json(),
+        "problems": [problem.to_json() for problem in result.problems],
+    }
+
+
+def _log_json(result: LogResult) -> dict[str, Json]:
+    checkpoint = result.checkpoint
+    return {
+        "verified": result.ok,
+        "origin": None if checkpoint is None else checkpoint.origin,
+        "tree_size": None if checkpoint is None else checkpoint.size,
+        "root_hash": None if checkpoint is None else checkpoint.root.hex(),
+        "entries": result.entries,
+        "waiting": result.waiting,
+        "erased": list(result.erased),
+        "first_bad_index": result.first_bad_index,
+        "problems": [problem.to_json() for problem in result.problems],
+        "more_problems": result.more_problems,
+    }
+
+
+def _page_json(page: Page) -> dict[str, Json]:
+    entries: list[Json] = []
+    for entry in page.entries:
+        record = entry.record()
+        entries.append(
+            {
+                "index": entry.index,
+                "entry_hash": entry.entry_hash.hex(),
+                "record": None if record is None else record.to_json(),
+            }
+        )
+    return {"entries": entries, "next_cursor": page.next_cursor}
