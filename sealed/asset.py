@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -85,6 +87,7 @@ def seal_asset(
     ref: AssetRef,
     key: Buffer,
     signing_key: Ed25519PrivateKey,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> Manifest:
     """Seal `sources` (name → file) into `folder` and sign their manifest.
@@ -98,7 +101,8 @@ def seal_asset(
         ref: the asset's version, part of every file's associated data.
         key: the data key, 32 bytes.
         signing_key: the owner's.
-        progress: see `sealed.seal.Progress`.
+        threads: how many files to seal at the same time.
+        progress: called by those threads in turn, see `sealed.seal.Progress`.
 
     Raises:
         SealingError: the folder already holds a manifest, a name or the reference is not allowed, a file changed.
@@ -110,19 +114,29 @@ def seal_asset(
         raise SealingError(f"{ref}: a version is a number from 1 to {_MAX_VERSION}")
     if (folder / MANIFEST_NAME).exists():
         raise SealingError(f"{folder}: already holds a sealed asset; a new content is a new version in its own folder")
-    files = []
-    for name, source in sorted(sources.items()):
-        target = sealed_path(folder, check_name(name))
+    turn = threading.Lock()
+
+    def advance(count: int) -> None:
+        if progress is not None:
+            with turn:
+                progress(count)
+
+    def seal_one(name: str) -> ManifestFile:
+        target = sealed_path(folder, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         context = sealed_file_context(ref=ref, name=name)
-        done = seal_file(source, target, key=key, context=context, progress=progress)
-        files.append(
-            ManifestFile(
-                name=name, size=done.size, sealed_size=done.sealed_size, sealed_sha256=done.sealed_sha256.hex()
-            )
+        done = seal_file(sources[name], target, key=key, context=context, progress=advance)
+        return ManifestFile(
+            name=name, size=done.size, sealed_size=done.sealed_size, sealed_sha256=done.sealed_sha256.hex()
         )
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="seal")
     try:
-        manifest = Manifest(asset=ref.asset, version=ref.version, key_id=key_id(key), files=tuple(files))
+        files = tuple(pool.map(seal_one, sorted(map(check_name, sources))))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    try:
+        manifest = Manifest(asset=ref.asset, version=ref.version, key_id=key_id(key), files=files)
     except ValueError as error:
         raise SealingError(f"{ref}: {error}") from None
     data = manifest.to_bytes()

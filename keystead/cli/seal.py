@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keystead.cli.output import Json
 
 _MAX_PEM: Final = 1 << 16
-_MAX_THREADS: Final = 8
+_THREADS: Final = min(8, os.cpu_count() or 1)
 
 
 def read_data_key(path: Path) -> bytes:
@@ -135,6 +135,7 @@ def seal_app(
     key_file: Annotated[Path, typer.Option(metavar="FILE", help="The data key: 32 bytes.")],
     signing_key: Annotated[Path, typer.Option(metavar="PEM", help="The owner's Ed25519 key, to sign the manifest.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the sealed files and their manifest go.")],
+    threads: Annotated[int, typer.Option(min=1, max=64, help="How many files to seal at the same time.")] = _THREADS,
     new_key: Annotated[bool, typer.Option("--new-key", help="Make the data key; FILE must not be there yet.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -144,7 +145,9 @@ def seal_app(
     total = sum(source.stat().st_size for source in sources.values())
     key = create_data_key(key_file) if new_key else read_data_key(key_file)
     with progress_bar(total, what="sealing") as progress:
-        manifest = seal_asset(sources, out, ref=AssetRef(asset, version), key=key, signing_key=owner, progress=progress)
+        manifest = seal_asset(
+            sources, out, ref=AssetRef(asset, version), key=key, signing_key=owner, threads=threads, progress=progress
+        )
     if as_json:
         print_json({"folder": str(out), **_manifest_json(manifest)})
         return
@@ -168,9 +171,7 @@ def open_app(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the plaintext there, mode 0600.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Only authenticate every byte (the default).")] = False,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="How many segments to open at the same time.")] = min(
-        _MAX_THREADS, os.cpu_count() or 1
-    ),
+    threads: Annotated[int, typer.Option(min=1, max=64, help="How many segments to open at the same time.")] = _THREADS,
     as_json: JsonOption = False,
 ) -> None:
     """Open or verify sealed files."""

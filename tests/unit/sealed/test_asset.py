@@ -110,6 +110,23 @@ def test_version_is_sealed_once(model: Path, asset: SealedAsset) -> None:
     assert (asset.folder / "config.json.sealed").read_bytes() == before
 
 
+def test_files_are_sealed_at_the_same_time(model: Path, tmp_path: Path) -> None:
+    for index in range(10):
+        (model / f"part-{index}").write_bytes(os.urandom(1000 * index))
+    seen = list[int]()
+    sources = collect_sources((model,))
+    manifest = seal_asset(
+        sources, tmp_path / "out", ref=REF, key=KEY, signing_key=OWNER, threads=4, progress=seen.append
+    )
+    assert [file.name for file in manifest.files] == sorted(sources)
+    assert sum(seen) == sum(file.size for file in manifest.files)
+    asset = SealedAsset.load(tmp_path / "out", owner=OWNER.public_key())
+    for name, source in sources.items():
+        asset.verify(name, key=KEY)
+        with asset.open(name, key=KEY) as reader:
+            assert reader.read_at(0, reader.size) == source.read_bytes()
+
+
 def test_interrupted_sealing_starts_over(model: Path, tmp_path: Path) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
