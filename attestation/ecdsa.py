@@ -43,8 +43,9 @@ class EcdsaKey:
 
 def der_signature(r: int, s: int) -> bytes:
     """ECDSA-Sig-Value (RFC 3279, section 2.2.3): SEQUENCE of two INTEGERs, each in the fewest bytes."""
-    body = b"".join(
-        bytes((0x02, len(value))) + value
-        for value in (number.to_bytes(number.bit_length() // 8 + 1, "big") for number in (r, s))
+    first = r.to_bytes(r.bit_length() // 8 + 1, "big")
+    second = s.to_bytes(s.bit_length() // 8 + 1, "big")
+    first_size, second_size = len(first), len(second)
+    return b"".join(
+        (bytes((0x30, first_size + second_size + 4, 2, first_size)), first, bytes((2, second_size)), second)
     )
-    return bytes((0x30, len(body))) + body

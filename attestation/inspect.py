@@ -107,7 +107,7 @@ def _inspect_nvgpu(data: bytes) -> Inspection:
             "vbios_version": evidence.vbios_version,
             "chip": evidence.chip,
             "mode": None if mode is None else mode.value,
-            "measurements": {str(block.index): block.value.hex() for block in response.blocks},
+            "measurements": {str(block.number): block.value.hex() for block in response.blocks},
             "opaque": {_OPAQUE_NAMES.get(kind, str(kind)): value.hex() for kind, value in evidence.opaque.items()},
             "trailing_bytes_after_signature": len(evidence.trailing),
             "signature": {"r": f"{measurements.r:096x}", "s": f"{measurements.s:096x}"},

@@ -117,6 +117,8 @@ VALIDITY: Final = Check(
     remedy="Check the verifier's clock; a certificate that has expired must be renewed by its vendor.",
 )
 
+_VALID: Final = Passed(VALIDITY.code, VALIDITY.title, VALIDITY.field, "every certificate is")
+
 CHECKS: Final = (
     CHAIN_LENGTH,
     ROOT_PINNED,
@@ -306,6 +308,9 @@ class ChainCache(Generic[_Derived]):
         entry = self._entries.get(certificates)
         if entry is not None:
             log.passed.extend(entry.passed)
+            if entry.not_before <= now <= entry.not_after:
+                log.passed.append(_VALID)
+                return ChainResult(entry.chain, trusted=True, derived=entry.derived)
             return ChainResult(entry.chain, _check_validity(entry.facts, now, log), entry.derived)
         chain, facts = _parse(certificates)
         static = CheckLog()
@@ -315,18 +320,22 @@ class ChainCache(Generic[_Derived]):
         valid = _check_validity(facts, now, log)
         derived = self._derive(chain)
         if sound and valid:
-            self._entries.put(certificates, _CacheEntry(chain, facts, tuple(static.passed), derived))
+            not_before, not_after = max(fact.not_before for fact in facts), min(fact.not_after for fact in facts)
+            entry = _CacheEntry(chain, facts, tuple(static.passed), derived, not_before, not_after)
+            self._entries.put(certificates, entry)
         return ChainResult(chain, sound and valid, derived)
 
 
 @dataclass(frozen=True, slots=True)
 class _CacheEntry(Generic[_Derived]):
-    """A trusted chain with what need not be worked out again."""
+    """A trusted chain with what need not be worked out again, and the time (inclusive) when all of it is valid."""
 
     chain: CertificateChain
     facts: tuple[_Facts, ...]
     passed: tuple[Passed, ...]
     derived: _Derived
+    not_before: int
+    not_after: int
 
 
 def verify_chain(certificates: Sequence[bytes], *, rules: ChainRules, now: int, log: CheckLog) -> ChainResult[None]:
@@ -544,16 +553,15 @@ def _check_static(chain: CertificateChain, facts: tuple[_Facts, ...], rules: Cha
 
 def _check_validity(facts: tuple[_Facts, ...], now: int, log: CheckLog) -> bool:
     """Is every certificate valid at `now`? Both bounds are inclusive (RFC 5280, section 4.1.2.5)."""
-    return _require_all(
-        log,
-        VALIDITY,
-        expected=f"notBefore ≤ {now} ≤ notAfter",
-        problems=[
-            (fact.where, f"{fact.not_before} to {fact.not_after}")
-            for fact in facts
-            if not fact.not_before <= now <= fact.not_after
-        ],
-    )
+    problems = [
+        (fact.where, f"{fact.not_before} to {fact.not_after}")
+        for fact in facts
+        if not fact.not_before <= now <= fact.not_after
+    ]
+    if problems:
+        return _require_all(log, VALIDITY, expected=f"notBefore ≤ {now} ≤ notAfter", problems=problems)
+    log.passed.append(_VALID)
+    return True
 
 
 def _require_all(log: CheckLog, check: Check, *, expected: str, problems: list[tuple[str, str]]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attestation.nvgpu.abi import GpuEvidence, OpaqueType
 from attestation.nvgpu.endorsements import DeviceEndorsement
 from attestation.types import Json
@@ -9,8 +11,10 @@ from attestation.types import Json
 _OPAQUE_NAMES = {kind.value: kind.name.lower() for kind in OpaqueType}
 
 
-def claims(evidence: GpuEvidence, endorsement: DeviceEndorsement) -> dict[str, Json]:
-    """Every claim of `evidence` and of the certificates under it.
+def claims(
+    evidence: GpuEvidence, endorsement: DeviceEndorsement, *, measurements: Mapping[int, bytes]
+) -> dict[str, Json]:
+    """Every claim of `evidence`, whose `measurements` by index the caller has at hand, and of its certificates.
 
     Byte strings are lower-case hex. ``opaque`` has every field, under its number where its name is not known.
     ``fwid_in_leaf`` is null where the evidence states no firmware identity to look for.
@@ -53,7 +57,7 @@ def claims(evidence: GpuEvidence, endorsement: DeviceEndorsement) -> dict[str, J
         "leaf_fwid": None if firmware is None else firmware.fwid.hex(),
         "firmware_flags": [] if firmware is None else list(firmware.flags),
         "measurement_blocks": response.block_count,
-        "measurements": {str(block.index): block.value.hex() for block in response.blocks},
+        "measurements": {str(index): value.hex() for index, value in measurements.items()},
         "measurement_counts": None if counts is None else list(counts),
         "opaque_tags": sorted(evidence.opaque),
         "opaque": {_OPAQUE_NAMES.get(kind, str(kind)): value.hex() for kind, value in evidence.opaque.items()},

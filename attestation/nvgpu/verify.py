@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from attestation.errors import MalformedError
 from attestation.findings import CheckLog
 from attestation.nvgpu import checks
 from attestation.nvgpu.abi import GpuEvidence, Mode
@@ -50,6 +51,51 @@ class NvGpuReference:
     measurements: Mapping[int, frozenset[bytes]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticated:
+    """Evidence whose origin has been judged.
+
+    Attributes:
+        gpu: the parsed evidence.
+        chain: the certificates, and what they endorse.
+        authentic: the chain is trusted and valid, and its leaf's key made the signature.
+    """
+
+    gpu: GpuEvidence
+    chain: ChainResult[DeviceEndorsement]
+    authentic: bool
+
+
+def authenticate(
+    evidence: Evidence, *, anchors: NvGpuAnchors, now: int, log: CheckLog, allow_trailing_byte: bool = False
+) -> Authenticated:
+    """Parse the evidence and check who signed it: chain, validity and signature, and nothing else.
+
+    Args:
+        evidence: request ‖ response, and the chain as DER, leaf first, root last.
+        anchors: pinned roots.
+        now: time of the appraisal, seconds since the epoch.
+        log: receives the outcome of every rule.
+        allow_trailing_byte: see `GpuEvidence.parse`; for conformance only.
+
+    Raises:
+        MalformedError: evidence or certificates are not what they should be.
+        UnsupportedError: an SPDM version other than 1.1.
+    """
+    gpu = GpuEvidence.parse(evidence.data, allow_trailing_byte=allow_trailing_byte)
+    chain = anchors.chains.verify(evidence.certificates, now=now, log=log)
+    key, measurements = chain.chain.leaf_key, gpu.measurements
+    # SPDM 1.1, section 10.11.2: the signature covers request and response but itself.
+    verifies = key is not None and key.verify_raw(measurements.r, measurements.s, measurements.signed)
+    signed = log.require(
+        checks.SIGNATURE,
+        ok=verifies,
+        expected="verifies with the leaf's key",
+        actual="verifies" if verifies else "does not verify",
+    )
+    return Authenticated(gpu=gpu, chain=chain, authentic=chain.trusted and signed)
+
+
 def verify(
     evidence: Evidence,
     *,
@@ -73,49 +119,39 @@ def verify(
         allow_trailing_byte: see `GpuEvidence.parse`; for conformance only.
 
     Raises:
-        MalformedError: evidence or certificates are not what they should be, so that nothing can be decided.
+        MalformedError: evidence or certificates are not what they should be, so that nothing can be decided, or
+            `expected_nonce` is not 32 bytes.
         UnsupportedError: an SPDM version other than 1.1.
-        ValueError: `expected_nonce` is not 32 bytes.
     """
     if expected_nonce is not None and len(expected_nonce) != NONCE_SIZE:
-        raise ValueError(f"expected_nonce must be {NONCE_SIZE} bytes, not {len(expected_nonce)}")
+        raise MalformedError("expected nonce", f"{len(expected_nonce)} bytes, expected {NONCE_SIZE}")
     log = CheckLog()
-    gpu = GpuEvidence.parse(evidence.data, allow_trailing_byte=allow_trailing_byte)
+    origin = authenticate(evidence, anchors=anchors, now=now, log=log, allow_trailing_byte=allow_trailing_byte)
+    gpu, chain = origin.gpu, origin.chain
     log.require(
         checks.TRAILING_BYTE, ok=not gpu.trailing, expected="no bytes", actual=f"{len(gpu.trailing)} byte after it"
     )
-    chain = anchors.chains.verify(evidence.certificates, now=now, log=log)
-    authentic = _check_signature(gpu, chain, log) and chain.trusted
     _check_request(gpu, expected_nonce, log)
     blocks = gpu.measurements.response.blocks
+    measurements = {number: value for number, _, value in blocks}
     _check_digests(gpu, blocks, log)
     _check_firmware(gpu, chain.derived, log)
     identified = _check_product(gpu, chain.derived, reference, log)
     _check_mode(gpu, reference, log)
     _check_versions(gpu, reference, log)
-    _check_measurements(blocks, reference, log)
+    _check_measurements(measurements, reference, log)
     log.require(checks.REVOCATION_NOT_CHECKED, ok=False, expected="OCSP responses", actual="none are read")
     serial = chain.derived.serial_number
     return DeviceResult(
         slot=evidence.slot,
         scheme=evidence.scheme,
-        claims=claims(gpu, chain.derived),
-        identity=HardwareIdentity(IDENTITY_KIND, serial) if authentic and identified and serial is not None else None,
+        claims=claims(gpu, chain.derived, measurements=measurements),
+        identity=HardwareIdentity(IDENTITY_KIND, serial)
+        if origin.authentic and identified and serial is not None
+        else None,
         findings=profile.apply(log.findings),
         passed=tuple(log.passed),
         simulated=chain.chain.root_sha256 in anchors.simulated_roots,
-    )
-
-
-def _check_signature(gpu: GpuEvidence, chain: ChainResult[DeviceEndorsement], log: CheckLog) -> bool:
-    """Raw r‖s of P-384 with SHA-384 over everything before it, by the leaf's key."""
-    key, measurements = chain.chain.leaf_key, gpu.measurements
-    verifies = key is not None and key.verify_raw(measurements.r, measurements.s, measurements.signed)
-    return log.require(
-        checks.SIGNATURE,
-        ok=verifies,
-        expected="verifies with the leaf's key",
-        actual="verifies" if verifies else "does not verify",
     )
 
 
@@ -131,7 +167,7 @@ def _check_request(gpu: GpuEvidence, expected_nonce: bytes | None, log: CheckLog
 def _check_digests(gpu: GpuEvidence, blocks: tuple[MeasurementBlock, ...], log: CheckLog) -> None:
     """All measurements were asked for, at least one came, and each is a SHA-384 digest."""
     operation = gpu.measurements.request.operation
-    odd = [block.index for block in blocks if len(block.value) != DIGEST_SIZE or block.value_type & RAW_BIT_STREAM]
+    odd = [number for number, kind, value in blocks if len(value) != DIGEST_SIZE or kind & RAW_BIT_STREAM]
     log.require(
         checks.OPERATION,
         ok=operation == OPERATION_ALL_MEASUREMENTS and bool(blocks) and not odd,
@@ -221,24 +257,28 @@ def _check_versions(gpu: GpuEvidence, reference: NvGpuReference, log: CheckLog) 
         log.require(checks.VERSIONS_NOT_APPRAISED, ok=False, expected="allowed versions", actual=", ".join(unjudged))
 
 
-def _check_measurements(blocks: tuple[MeasurementBlock, ...], reference: NvGpuReference, log: CheckLog) -> None:
+def _check_measurements(measurements: Mapping[int, bytes], reference: NvGpuReference, log: CheckLog) -> None:
     """Pinned measurements, and how many are compared with nothing."""
-    values = {block.index: block.value for block in blocks}
-    for index, accepted in sorted(reference.measurements.items()):
-        value = values.get(index)
+    pinned = reference.measurements
+    wrong = [index for index, accepted in pinned.items() if measurements.get(index) not in accepted]
+    for index in wrong:
+        value = measurements.get(index)
         log.require(
             checks.MEASUREMENT,
-            ok=value is not None and value in accepted,
-            expected=_one_of(frozenset(digest.hex() for digest in accepted)),
+            ok=False,
+            expected=_one_of(frozenset(digest.hex() for digest in pinned[index])),
             actual="absent" if value is None else value.hex(),
             where=f"[{index}]",
         )
-    appraised = len(values.keys() & reference.measurements.keys())
+    if pinned and not wrong:
+        met = f"{len(pinned)} as pinned"
+        log.require(checks.MEASUREMENT, ok=True, expected=met, actual=met)
+    appraised = len(measurements.keys() & pinned.keys())
     log.require(
         checks.MEASUREMENTS_NOT_APPRAISED,
-        ok=appraised == len(values),
-        expected=f"{len(values)} of {len(values)} compared with reference values",
-        actual=f"{appraised} of {len(values)}",
+        ok=appraised == len(measurements),
+        expected=f"{len(measurements)} of {len(measurements)} compared with reference values",
+        actual=f"{appraised} of {len(measurements)}",
     )
 
 

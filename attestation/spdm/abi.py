@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from attestation.errors import MalformedError, UnsupportedError
 from attestation.wire import Reader
@@ -32,28 +32,30 @@ RAW_BIT_STREAM: Final = 0x80
 
 _SLOT_RESERVED: Final = 0xF0
 _BLOCK_HEADER: Final = struct.Struct("<BBHBH")
-_RESPONSE_HEADER_SIZE: Final = 5
+_REQUEST_LAYOUT: Final = struct.Struct("<BBBB32sB")
+_RESPONSE_LAYOUT: Final = struct.Struct("<BBBBBHB")
+"""Up to MeasurementRecordLength, whose 24 bits are the last two values."""
+_NONCE_LAYOUT: Final = struct.Struct("<32sH")
 _BLOCK_PREFIX_SIZE: Final = 4
 _DMTF_PREFIX_SIZE: Final = 3
 _MAX_BLOCK_SIZE: Final = _BLOCK_PREFIX_SIZE + 0xFFFF
 _ASCENDING: Final = bytes(range(1, 256))
-_UNIFORM_COLUMNS: Final = (1, 2, 3, 5, 6)
-"""Bytes of a block's header that are the same in every block of the same size: all but index and type."""
 _REQUEST: Final = "SPDM GET_MEASUREMENTS"
 _RESPONSE: Final = "SPDM MEASUREMENTS"
 
 
-@dataclass(frozen=True, slots=True)
-class MeasurementBlock:
+class MeasurementBlock(NamedTuple):
     """One measurement block with the DMTF measurement inside it (DSP0274 1.1.0, tables 44 and 45).
 
+    A named tuple, because evidence carries 64 and they are built whenever it is verified.
+
     Attributes:
-        index: 1 to the number of blocks.
+        number: Index, 1 to the number of blocks.
         value_type: DMTFSpecMeasurementValueType; bit 7 set for a raw bit stream, bits 6:0 say what was measured.
         value: the digest or the raw bit stream.
     """
 
-    index: int
+    number: int
     value_type: int
     value: bytes
 
@@ -82,12 +84,12 @@ class GetMeasurements:
             MalformedError: too short, another request code, no signature asked for, or reserved bits set.
             UnsupportedError: an SPDM version other than 1.1.
         """
-        version, code, attributes, operation = reader.take(4, "request header")
+        version, code, attributes, operation, nonce, slot_id = _REQUEST_LAYOUT.unpack(
+            reader.take(REQUEST_SIZE, "GET_MEASUREMENTS")
+        )
         _check_header(_REQUEST, version=version, code=code, expected_code=REQUEST_CODE_GET_MEASUREMENTS)
         if attributes != ATTRIBUTE_SIGNATURE_REQUESTED:
             raise MalformedError(_REQUEST, f"Param1 must ask for a signature (0x01), found {attributes:#04x}", offset=2)
-        nonce = reader.take(NONCE_SIZE, "Nonce")
-        slot_id = reader.take(1, "SlotIDParam")[0]
         if slot_id & _SLOT_RESERVED:
             raise MalformedError(_REQUEST, f"SlotIDParam has reserved bits set: {slot_id:#04x}", offset=36)
         return cls(attributes=attributes, operation=operation, nonce=nonce, slot_id=slot_id)
@@ -129,15 +131,17 @@ class Measurements:
                 blocks do not fill exactly with indices 1 to their number.
             UnsupportedError: an SPDM version other than 1.1.
         """
-        version, code, total_indices, slot_id, count = reader.take(_RESPONSE_HEADER_SIZE, "response header")
+        version, code, total_indices, slot_id, count, low, high = _RESPONSE_LAYOUT.unpack(
+            reader.take(_RESPONSE_LAYOUT.size, "MEASUREMENTS header")
+        )
         _check_header(_RESPONSE, version=version, code=code, expected_code=RESPONSE_CODE_MEASUREMENTS)
         if slot_id & _SLOT_RESERVED:
             raise MalformedError(_RESPONSE, f"Param2 has reserved bits set: {slot_id:#04x}", offset=3)
-        record = reader.take(reader.uint(3, "MeasurementRecordLength"), "MeasurementRecord")
+        record = reader.take(low | high << 16, "MeasurementRecord")
         if not _is_uniform(record, count):
             parse_record(record, count)
-        nonce = reader.take(NONCE_SIZE, "Nonce")
-        opaque = reader.take(reader.uint(2, "OpaqueLength"), "OpaqueData")
+        nonce, opaque_size = _NONCE_LAYOUT.unpack(reader.take(_NONCE_LAYOUT.size, "Nonce and OpaqueLength"))
+        opaque = reader.take(opaque_size, "OpaqueData")
         signature = reader.take(SIGNATURE_SIZE, "Signature")
         return cls(total_indices, slot_id, count, record, nonce, opaque, signature)
 
@@ -214,10 +218,11 @@ class SignedMeasurements:
             MalformedError: the length fields reach beyond `data`.
         """
         reader = Reader(data, "SPDM measurements")
-        reader.take(REQUEST_SIZE + _RESPONSE_HEADER_SIZE, "headers")
-        reader.take(reader.uint(3, "MeasurementRecordLength"), "MeasurementRecord")
-        reader.take(NONCE_SIZE, "Nonce")
-        reader.take(reader.uint(2, "OpaqueLength"), "OpaqueData")
+        reader.take(REQUEST_SIZE, "GET_MEASUREMENTS")
+        *_, low, high = _RESPONSE_LAYOUT.unpack(reader.take(_RESPONSE_LAYOUT.size, "MEASUREMENTS header"))
+        reader.take(low | high << 16, "MeasurementRecord")
+        _, opaque_size = _NONCE_LAYOUT.unpack(reader.take(_NONCE_LAYOUT.size, "Nonce and OpaqueLength"))
+        reader.take(opaque_size, "OpaqueData")
         return reader.remaining == SIGNATURE_SIZE + 1
 
     @property
@@ -250,7 +255,7 @@ def parse_record(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:
         MalformedError: a block is cut short or breaks a rule, bytes are left, or the indices are not 1 to `count`.
     """
     unpack, length = _BLOCK_HEADER.unpack_from, len(record)
-    blocks: list[MeasurementBlock] = []
+    blocks: list[tuple[int, int, bytes]] = []
     offset = 0
     for _ in range(count):
         start = offset + _BLOCK_HEADER.size
@@ -260,12 +265,12 @@ def parse_record(record: bytes, count: int) -> tuple[MeasurementBlock, ...]:
         offset = start + value_size
         if specification != MEASUREMENT_SPECIFICATION_DMTF or size != value_size + _DMTF_PREFIX_SIZE or offset > length:
             raise _bad_block(start, specification, size, value_size, length)
-        blocks.append(MeasurementBlock(index, value_type, record[start:offset]))
+        blocks.append((index, value_type, record[start:offset]))
     if offset != length:
         raise MalformedError("MeasurementRecord", f"{length - offset} bytes after the last block", offset=offset)
-    if {block.index for block in blocks} != set(range(1, count + 1)):
+    if {index for index, _, _ in blocks} != set(range(1, count + 1)):
         raise MalformedError("MeasurementRecord", f"indices are not 1 to {count}, each once")
-    return tuple(blocks)
+    return tuple(map(MeasurementBlock._make, blocks))
 
 
 def record_to_bytes(blocks: Iterable[MeasurementBlock]) -> bytes:
@@ -276,7 +281,7 @@ def record_to_bytes(blocks: Iterable[MeasurementBlock]) -> bytes:
     """
     return b"".join(
         _BLOCK_HEADER.pack(
-            block.index,
+            block.number,
             MEASUREMENT_SPECIFICATION_DMTF,
             len(block.value) + _DMTF_PREFIX_SIZE,
             block.value_type,
@@ -290,17 +295,22 @@ def record_to_bytes(blocks: Iterable[MeasurementBlock]) -> bytes:
 def _is_uniform(record: bytes, count: int) -> bool:
     """Would `parse_record` accept `record`? Answers True only for blocks of one size in ascending order.
 
-    Every device seen so far sends that, and comparing columns of bytes costs a tenth of walking the blocks. A record
-    that is not like that is walked.
+    Every device seen so far sends that, and comparing columns of bytes (all of a block's header but its index and type
+    is then the same in every block) costs a tenth of walking the blocks. A record that is not like that is walked.
     """
     stride, left = divmod(len(record), count or 1)
     if left or not count or not _BLOCK_HEADER.size <= stride <= _MAX_BLOCK_SIZE:
         return False
-    header = _BLOCK_HEADER.pack(
+    _, specification, low, high, _, value_low, value_high = _BLOCK_HEADER.pack(
         0, MEASUREMENT_SPECIFICATION_DMTF, stride - _BLOCK_PREFIX_SIZE, 0, stride - _BLOCK_HEADER.size
     )
-    return record[::stride] == _ASCENDING[:count] and all(
-        record[column::stride].count(header[column]) == count for column in _UNIFORM_COLUMNS
+    return (
+        record[::stride] == _ASCENDING[:count]
+        and record[1::stride].count(specification) == count
+        and record[2::stride].count(low) == count
+        and record[3::stride].count(high) == count
+        and record[5::stride].count(value_low) == count
+        and record[6::stride].count(value_high) == count
     )
 
 

@@ -22,19 +22,23 @@ def parse_opaque(data: bytes) -> dict[int, bytes]:
     Raises:
         MalformedError: a field is cut short, or a type appears twice.
     """
+    unpack, header, length = _FIELD_HEADER.unpack_from, _FIELD_HEADER.size, len(data)
     fields: dict[int, bytes] = {}
-    offset, length = 0, len(data)
+    offset = 0
     while offset < length:
-        if offset + _FIELD_HEADER.size > length:
-            raise MalformedError(_STRUCTURE, f"field header needs 4 bytes, {length - offset} left", offset=offset)
-        kind, size = _FIELD_HEADER.unpack_from(data, offset)
-        start = offset + _FIELD_HEADER.size
-        if start + size > length:
+        start = offset + header
+        if start > length:
+            raise MalformedError(
+                _STRUCTURE, f"field header needs {header} bytes, {length - offset} left", offset=offset
+            )
+        kind, size = unpack(data, offset)
+        end = start + size
+        if end > length:
             raise MalformedError(_STRUCTURE, f"type {kind} needs {size} bytes, {length - start} left", offset=offset)
         if kind in fields:
             raise MalformedError(_STRUCTURE, f"type {kind} appears twice", offset=offset)
-        fields[kind] = data[start : start + size]
-        offset = start + size
+        fields[kind] = data[start:end]
+        offset = end
     return fields
 
 

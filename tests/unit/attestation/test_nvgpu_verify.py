@@ -202,7 +202,7 @@ def test_what_is_not_compared_is_said() -> None:
 
 
 def test_nonce_of_another_size_is_wrong_use() -> None:
-    with pytest.raises(ValueError, match="32 bytes"):
+    with pytest.raises(MalformedError, match="5 bytes, expected 32"):
         judge(HOPPER.evidence("gpu0", NONCE), nonce=b"short")
 
 
