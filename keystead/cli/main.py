@@ -110,14 +110,23 @@ def _invoke(arguments: list[str]) -> int:
         ),
     )
 
+    def print_version(*, wanted: bool) -> None:
+        if wanted:
+            sys.stdout.write(f"{PROGRAM} {version()}\n")
+            raise typer.Exit(YES)
+
     @app.callback()
     def root(
         *,
-        show_version: bool = typer.Option(False, "--version", help="Print the version."),
+        show_version: bool = typer.Option(
+            False,
+            "--version",
+            callback=lambda wanted: print_version(wanted=wanted),
+            is_eager=True,
+            help="Print the version.",
+        ),
     ) -> None:
-        if show_version:
-            sys.stdout.write(f"{PROGRAM} {version()}\n")
-            raise typer.Exit(YES)
+        del show_version
 
     for name, room in ROOMS.items():
         _mount(app, name, room, load=name == wanted)

@@ -189,12 +189,21 @@ def reasons_table(reasons: Iterable[Reason]) -> Table:
     for (code, expected, actual, remedy), fields in lines.items():
         made.add_row(
             Text(printable(code), style="bold red", no_wrap=True),
-            cell(shorten("\n".join(dict.fromkeys(fields)))),
+            cell(shorten(_joined(fields))),
             cell(shorten(expected)),
             cell(shorten(actual)),
             cell(remedy),
         )
     return made
+
+
+def _joined(fields: Iterable[str]) -> str:
+    """Fields on a line each, where several devices share one: ``gpu0, gpu1 Nonce``."""
+    devices: dict[str, list[str]] = {}
+    for field in dict.fromkeys(fields):
+        device, space, rest = field.partition(" ")
+        devices.setdefault(rest if space else "", []).append(device)
+    return "\n".join(f"{', '.join(names)} {rest}".strip() for rest, names in devices.items())
 
 
 def print_error(code: str, message: str, *, reasons: Sequence[Reason] = (), as_json: bool) -> None:

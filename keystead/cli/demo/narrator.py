@@ -10,8 +10,7 @@ from keystead.cli import output
 from keystead.cli.output import Json, Reason
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
+    from rich.console import Console, RenderableType
 
 _ACTOR_WIDTH: Final = 11
 
@@ -85,7 +84,7 @@ class Narrator:
         made = output.table(*columns)
         for row in rows:
             made.add_row(*(output.cell(value) for value in row))
-        self._console.print(Padding(made, (0, 0, 0, 2)))
+        self._print(Padding(made, (0, 0, 0, 2)))
 
     def outcome(self, step: str, *, expected: str, actual: str, text: str, reasons: Sequence[Reason] = ()) -> None:
         """Say what came of a step, and whether that is what the story says.
@@ -106,7 +105,7 @@ class Narrator:
         if reasons and self._console is not None:
             from rich.padding import Padding
 
-            self._console.print(Padding(output.reasons_table(reasons), (0, 0, 0, 2)))
+            self._print(Padding(output.reasons_table(reasons), (0, 0, 0, 2)))
 
     @property
     def as_told(self) -> bool:
@@ -134,8 +133,10 @@ class Narrator:
         line.add_column(width=_ACTOR_WIDTH)
         line.add_column(overflow="fold")
         line.add_row(output.cell(actor, style="bold magenta") if actor else "", output.cell(text, style=style))
-        self._console.print(line)
+        self._print(line)
 
-    def _print(self, text: Text | str) -> None:
+    def _print(self, what: RenderableType) -> None:
         if self._console is not None:
-            self._console.print(text)
+            self._console.print(what)
+            # Whoever reads along in a pipe reads the story as it happens.
+            self._console.file.flush()
