@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from attester.handshake import SignedGrant
     from attester.keeper import LeaseKeeper
     from attester.lease import Lease, LeaseTerms, Obligation, Receipt, acquire
+    from attester.passport import Passport, appraise
     from keystead.binding import AssetRef
     from sealed.open import SealedReader
 
@@ -59,12 +60,14 @@ __all__ = [
     "Nvml",
     "Obligation",
     "ObligationError",
+    "Passport",
     "Reason",
     "Receipt",
     "SealedReader",
     "SignedGrant",
     "TlsMaterial",
     "acquire",
+    "appraise",
 ]
 
 _HOMES: Final = {
@@ -86,12 +89,14 @@ _HOMES: Final = {
     "Nvml": "attester.collect.nvml",
     "Obligation": "attester.lease",
     "ObligationError": "attester.errors",
+    "Passport": "attester.passport",
     "Reason": "attester.errors",
     "Receipt": "attester.lease",
     "SealedReader": "sealed.open",
     "SignedGrant": "attester.handshake",
     "TlsMaterial": "attester.client",
     "acquire": "attester.lease",
+    "appraise": "attester.passport",
 }
 
 

@@ -32,6 +32,7 @@ from attester.errors import (
     RequestRefusedError,
 )
 from attester.handshake import SignedGrant, collect_evidence
+from attester.passport import Passport
 from keystead.binding import (
     NONCE_SIZE,
     SHA256_SIZE,
@@ -39,9 +40,13 @@ from keystead.binding import (
     BindingError,
     HpkePrivateKey,
     UnwrapError,
+    asset_list_digest,
     check_id,
+    grant_digest,
     hpke_info,
     lease_return_message,
+    passport_message,
+    sha256,
 )
 from keystead.v1 import asset_ref_pb2 as asset_pb
 from keystead.v1 import lease_service_pb2 as pb
@@ -431,6 +436,7 @@ def acquire(
     node_id: str,
     nonce: bytes | None = None,
     broker: str | None = None,
+    passport: Passport | None = None,
     fulfils: frozenset[str] = frozenset(),
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
@@ -445,6 +451,7 @@ def acquire(
         node_id: who this node says it is.
         nonce: the one that came with the grant; None asks the broker for another, which is a round trip more.
         broker: the broker's logical name; None takes the grant's.
+        passport: what `attester.passport.appraise` gave, to be presented instead of evidence. Renewals need evidence.
         fulfils: codes of obligations, besides `FULFILLED`, that the caller fulfils.
         clock: seconds since the epoch.
         monotonic: seconds of a clock that nobody can set.
@@ -453,7 +460,7 @@ def acquire(
         AccessDeniedError: the broker refused; `reasons` has every reason.
         BrokerError: see its subclasses.
         CollectionError: this node's evidence cannot be collected.
-        CredentialError: the grant is not for this broker or these assets.
+        CredentialError: the grant is not for this broker or these assets, or the passport is another node's.
         ObligationError: the lease comes with a duty that nobody fulfils; it was returned.
     """
     refs = tuple(sorted(set(assets)))
@@ -470,25 +477,46 @@ def acquire(
         if challenge.broker != broker:
             raise BadAnswerError(f"the challenge is from broker {challenge.broker!a:.80}, not from {broker}")
         nonce = _nonce(challenge.nonce)
+    request = pb.AcquireLeaseRequest(
+        grant=grant.to_proto(), assets=[asset_pb.AssetRef(asset=ref.asset, version=ref.version) for ref in refs]
+    )
     # The HPKE private key opens the recorded answer for ever: it ends with this function.
-    hpke_key, signing_key = HpkePrivateKey.generate(), Ed25519PrivateKey.generate()
-    evidence = collect_evidence(
-        collector,
-        hpke_key=hpke_key.public_key,
-        signing_key=signing_key.public_key().public_bytes_raw(),
-        broker=broker,
-        nonce=nonce,
-        grant=grant.grant,
-        node_id=node_id,
-        assets=refs,
-    )
-    answer = client.acquire_lease(
-        pb.AcquireLeaseRequest(
-            grant=grant.to_proto(),
-            assets=[asset_pb.AssetRef(asset=ref.asset, version=ref.version) for ref in refs],
-            evidence=evidence.message,
+    hpke_key = HpkePrivateKey.generate()
+    if passport is None:
+        signing_key = Ed25519PrivateKey.generate()
+        evidence = collect_evidence(
+            collector,
+            hpke_key=hpke_key.public_key,
+            signing_key=signing_key.public_key().public_bytes_raw(),
+            broker=broker,
+            nonce=nonce,
+            grant=grant.grant,
+            node_id=node_id,
+            assets=refs,
         )
-    )
+        transcript = evidence.transcript
+        request.evidence.CopyFrom(evidence.message)
+    else:
+        if (passport.broker, passport.node_id) != (broker, node_id):
+            raise CredentialError(f"the passport is of node {passport.node_id} and from broker {passport.broker}")
+        signing_key = passport.signing_key
+        message = passport_message(
+            ear=passport.attestation_result,
+            nonce=nonce,
+            grant=grant_digest(grant.grant),
+            assets=asset_list_digest(refs),
+            hpke_key=hpke_key.public_key,
+        )
+        transcript = sha256(message)
+        request.passport.CopyFrom(
+            pb.Passport(
+                attestation_result=passport.attestation_result,
+                hpke_key=hpke_key.public_key,
+                signature=signing_key.sign(message),
+                nonce=nonce,
+            )
+        )
+    answer = client.acquire_lease(request)
     try:
         lease_id = check_id(answer.lease.lease_id, "lease id")
     except BindingError as error:
@@ -502,7 +530,7 @@ def acquire(
         hpke_key=hpke_key.public_key,
         signing_key=signing_key,
         terms=terms,
-        data_keys=_unwrap(answer.keys, terms=terms, hpke_key=hpke_key, transcript=evidence.transcript, assets=refs),
+        data_keys=_unwrap(answer.keys, terms=terms, hpke_key=hpke_key, transcript=transcript, assets=refs),
         next_nonce=_nonce(answer.next_nonce),
         fulfils=FULFILLED | fulfils,
         clock=clock,

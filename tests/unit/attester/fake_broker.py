@@ -33,6 +33,7 @@ from keystead.binding import (
     hpke_info,
     hpke_seal,
     lease_return_message,
+    passport_message,
     sha256,
 )
 from keystead.v1 import attestation_service_pb2 as attestation_pb
@@ -101,9 +102,11 @@ class FakeBroker(AttestationServiceServicer, LeaseServiceServicer):
 
     def Appraise(self, request, context):  # noqa: N802 - the service's name
         change = self.begin("Appraise", request, context)
+        if request.HasField("evidence"):
+            self.cnf = self.judge(request.evidence, grant=None, lease_id="").signing_key
         return change(attestation_pb.AppraiseResponse(attestation_result="ear", node_id=NODE, next_nonce=self.nonce))
 
-    def judge(self, evidence, *, grant: bytes, lease_id: str) -> RuntimeData:
+    def judge(self, evidence, *, grant: bytes | None, lease_id: str) -> RuntimeData:
         """The binding checks of docs/protocol.md, as a broker makes them."""
         data = RuntimeData.parse(evidence.runtime_data)
         assert data.broker == BROKER
@@ -137,10 +140,24 @@ class FakeBroker(AttestationServiceServicer, LeaseServiceServicer):
     def AcquireLease(self, request, context):  # noqa: N802 - the service's name
         change = self.begin("AcquireLease", request, context)
         self.grant = request.grant.grant
-        data = self.judge(request.evidence, grant=self.grant, lease_id="")
         refs = [AssetRef(ref.asset, ref.version) for ref in request.assets]
-        assert data.assets == asset_list_digest(refs)
-        self.signing_key, self.hpke_key = data.signing_key, data.hpke_key
+        if request.HasField("passport"):
+            passport = request.passport
+            assert passport.nonce == self.nonce
+            message = passport_message(
+                ear="ear",
+                nonce=self.nonce,
+                grant=grant_digest(self.grant),
+                assets=asset_list_digest(refs),
+                hpke_key=passport.hpke_key,
+            )
+            Ed25519PublicKey.from_public_bytes(self.cnf).verify(passport.signature, message)
+            self.signing_key, self.hpke_key, transcript = self.cnf, passport.hpke_key, sha256(message)
+        else:
+            data = self.judge(request.evidence, grant=self.grant, lease_id="")
+            assert data.assets == asset_list_digest(refs)
+            self.signing_key, self.hpke_key = data.signing_key, data.hpke_key
+            transcript = sha256(request.evidence.runtime_data)
         self.nonce = os.urandom(NONCE_SIZE)
         keys = [
             pb.WrappedKey(
@@ -148,9 +165,9 @@ class FakeBroker(AttestationServiceServicer, LeaseServiceServicer):
                 key_id="8" * 16 if ref.asset != REF.asset else key_id_of_key(),
                 ciphertext=hpke_seal(
                     KEY,
-                    public_key=data.hpke_key,
+                    public_key=self.hpke_key,
                     info=hpke_info(
-                        transcript=sha256(request.evidence.runtime_data),
+                        transcript=transcript,
                         lease_id="lease-1",
                         ref=AssetRef(ref.asset, ref.version),
                         key_id="8" * 16 if ref.asset != REF.asset else key_id_of_key(),
@@ -177,7 +194,7 @@ class FakeBroker(AttestationServiceServicer, LeaseServiceServicer):
         data = self.judge(request.evidence, grant=self.grant, lease_id="lease-1")
         assert (data.hpke_key, data.signing_key) == (self.hpke_key, self.signing_key)
         self.nonce = os.urandom(NONCE_SIZE)
-        first = self.calls[0][1] if self.calls[0][0] == "AcquireLease" else self.calls[1][1]
+        first = next(call for name, call in self.calls if name == "AcquireLease")
         return change(
             pb.RenewLeaseResponse(
                 lease=self.lease(first.assets), attestation_result="ear2", receipt=self.receipt(), next_nonce=self.nonce
