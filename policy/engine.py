@@ -31,6 +31,9 @@ MAX_RESULT: Final = 4 << 20
 MAX_IDLE: Final = 16
 """Instances kept between evaluations; more threads than this at once make instances that are thrown away."""
 
+SHAPES: Final = "shapes"
+"""Data that no overlay may touch: the types that rules check before they compare."""
+
 _Exports: TypeAlias = Mapping[str, object]
 
 _PAGE: Final = 65_536
@@ -65,9 +68,9 @@ class PolicyEngine:
     ) -> None:
         overlay_bytes = encode_document(data or {}, what="policy data")
         overlay = read_json_object(overlay_bytes, what="policy data")
-        taken = overlay.keys() & bundle.packages
+        taken = overlay.keys() & (bundle.packages | {SHAPES})
         if taken:
-            raise PolicyInputError(f"policy data: {', '.join(sorted(taken))} are packages of the pack, not data")
+            raise PolicyInputError(f"policy data: {', '.join(sorted(taken))} belong to the pack's rules")
         self.bundle: Final = bundle
         self.data: Final[Mapping[str, Json]] = merge(bundle.data, overlay)
         self.digest: Final = hashlib.sha256(bundle.digest + overlay_bytes).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -219,6 +219,84 @@ SCHEMAS: Final[Mapping[str, type[Document]]] = {
 def render_schema(name: str) -> str:
     """The text of ``packs/schemas/<name>.json``."""
     return json.dumps(SCHEMAS[name].model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+SHAPES: Final[Mapping[str, type[Document]]] = {
+    "appraisal": AppraisalInput,
+    "device": DeviceInput,
+    "finding": FindingInput,
+    "release": ReleaseInput,
+    "settings": Settings,
+}
+"""The models whose types packs check for themselves (``data.shapes``), so that Python and Rego cannot drift apart."""
+
+
+def render_shapes() -> str:
+    """The text of ``packs/shapes/data.json``: what `lib.shape` holds documents against.
+
+    ``required`` lists every member with its path and kind, members of nested objects included; ``nullable`` has the
+    same lists for members that may be null, by their names.
+    """
+    shapes = ",\n".join(f'  "{name}": {{\n{_shape_text(model)}\n  }}' for name, model in SHAPES.items())
+    return f"{{\n{shapes}\n}}\n"
+
+
+def _shape_text(model: type[Document]) -> str:
+    required, nullable = _shape(model)
+    lists = [_list_text("required", required, 4), '    "nullable": {']
+    members = ",\n".join(_list_text(name, entries, 6) for name, entries in nullable.items())
+    return ",\n".join(lists) + (f"\n{members}\n    }}" if members else "}")
+
+
+def _list_text(name: str, entries: list[dict[str, object]], indent: int) -> str:
+    lines = ",\n".join(" " * (indent + 2) + json.dumps(entry) for entry in entries)
+    return f'{" " * indent}"{name}": [\n{lines}\n{" " * indent}]'
+
+
+def _shape(model: type[Document]) -> tuple[list[dict[str, object]], dict[str, list[dict[str, object]]]]:
+    nullable: dict[str, list[dict[str, object]]] = {}
+    required: list[dict[str, object]] = []
+    for name, field in model.model_fields.items():
+        arguments = get_args(field.annotation)
+        if type(None) in arguments:
+            (inner,) = (argument for argument in arguments if argument is not type(None))
+            nullable[name] = _entries(inner, (name,), named=True)
+        else:
+            required += _entries(field.annotation, (name,), named=bool(field.metadata))
+    return required, nullable
+
+
+def _entries(annotation: object, path: tuple[str, ...], *, named: bool) -> list[dict[str, object]]:
+    """What stands at `path`; `named` says that a string there may not be empty."""
+    if isinstance(annotation, type) and issubclass(annotation, Document):
+        return [
+            entry
+            for name, field in annotation.model_fields.items()
+            for entry in _entries(field.annotation, (*path, name), named=bool(field.metadata))
+        ]
+    return [{"field": ".".join(path), "path": list(path), "kind": _kind(annotation, named=named)}]
+
+
+def _kind(annotation: object, *, named: bool) -> str | list[str]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0], named=True)
+    if origin is Literal:
+        return list(arguments)
+    if origin is tuple:
+        return "texts" if _kind_of_item(arguments[0]) == "text" else "array"
+    if origin is dict:
+        return "integers" if _kind_of_item(arguments[1]) == "integer" else "object"
+    simple = {bool: "boolean", int: "integer", str: "name" if named else "text"}
+    for known, kind in simple.items():
+        if annotation is known:
+            return kind
+    raise TypeError(f"{annotation} has no kind in lib.shape")
+
+
+def _kind_of_item(annotation: object) -> str:
+    base = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return "text" if base is str else "integer" if base is int else "other"
 
 
 def render_settings() -> str:

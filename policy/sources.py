@@ -1,8 +1,8 @@
 """Where packs live as sources, and how they become bundles.
 
 A pack is a directory of Rego named as its package, with its tests beside it. What it imports and reads stands in
-sibling directories: ``lib`` (shared rules), ``settings`` and ``jurisdictions`` (data). The packs that ship are compiled
-in ``policy/compiled``; where `opa` is present a test rebuilds them and compares digests.
+sibling directories: ``lib`` (shared rules), ``settings``, ``jurisdictions`` and ``shapes`` (data). The packs that ship
+are compiled in ``policy/compiled``; where `opa` is present a test rebuilds them and compares digests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMPILED: Final = Path(__file__).with_name("compiled")
 DEFAULT_PACKS: Final = ("appraisal", "release")
 """Names of the packs that ship."""
 
-SHARED: Final = ("lib", "settings", "jurisdictions")
+SHARED: Final = ("lib", "settings", "jurisdictions", "shapes")
 """Sibling directories that every pack may use."""
 
 

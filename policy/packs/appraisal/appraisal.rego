@@ -39,7 +39,12 @@ policy_version := version if {
 # description: True only where a CPU TEE was verified and nothing denies.
 default allow := false
 
+# Without its shapes a pack checks no types, and must not allow.
 allow if {
+	count(data.shapes.appraisal.required) > 0
+	count(data.shapes.device.required) > 0
+	count(data.shapes.finding.required) > 0
+	count(data.shapes.settings.required) > 0
 	some device in input.devices
 	_cpu(device)
 	count(deny) == 0
@@ -58,27 +63,16 @@ deny contains denial if {
 	denial := denials.denial_at(rego.metadata.rule(), problem.field, problem.expected, problem.actual)
 }
 
-_problems contains {"field": path, "expected": kind, "actual": shape.found(input, path)} if {
-	some path, kind in shape.mismatches(input, _input_shape)
-}
+_problems contains problem if some problem in shape.problems(input, data.shapes.appraisal)
 
-_problems contains problem if {
+_problems contains object.union(problem, {"field": $"devices.{number}.{problem.field}"}) if {
 	some number, device in input.devices
-	some path, kind in shape.mismatches(device, _device_shape)
-	problem := {"field": $"devices.{number}.{path}", "expected": kind, "actual": shape.found(device, path)}
+	some problem in shape.problems(device, data.shapes.device)
 }
 
-_problems contains problem if {
-	some number, device in input.devices
-	not device.identity == null
-	some path, kind in shape.mismatches(device, {"identity": "name"})
-	problem := {"field": $"devices.{number}.{path}", "expected": kind, "actual": shape.found(device, path)}
-}
-
-_problems contains problem if {
+_problems contains object.union(problem, {"field": $"{entry.where} {problem.field}"}) if {
 	some entry in _all_findings
-	some path, kind in shape.mismatches(entry.finding, _finding_shape)
-	problem := {"field": $"{entry.where} {path}", "expected": kind, "actual": shape.found(entry.finding, path)}
+	some problem in shape.problems(entry.finding, data.shapes.finding)
 }
 
 # METADATA
@@ -88,43 +82,9 @@ _problems contains problem if {
 #   field: data.settings
 #   remedy: Build the settings with policy.inputs.Settings of the same release as this pack.
 deny contains denial if {
-	some path, kind in shape.mismatches(data.settings, _settings_shape)
-	denial := denials.denial_at(rego.metadata.rule(), $"data.settings.{path}", kind, shape.found(data.settings, path))
-}
-
-_settings_shape := {
-	"allow_simulated": "boolean",
-	"binding_levels": "texts",
-	"collateral_age_ceiling": "integers",
-	"cpu_schemes": "texts",
-	"measurements": "texts",
-	"schemes_without_debug": "texts",
-}
-
-_input_shape := {
-	"now": "integer",
-	"binding_level": "name",
-	"node_findings": "array",
-	"devices": "array",
-}
-
-_device_shape := {
-	"slot": "name",
-	"scheme": "name",
-	"simulated": "boolean",
-	"claims": "object",
-	"findings": "array",
-	"collateral_age": "integers",
-}
-
-_finding_shape := {
-	"code": "name",
-	"severity": ["fail", "inform"],
-	"field": "text",
-	"expected": "text",
-	"actual": "text",
-	"title": "name",
-	"remedy": "name",
+	some problem in shape.problems(data.settings, data.shapes.settings)
+	field := $"data.settings.{problem.field}"
+	denial := denials.denial_at(rego.metadata.rule(), field, problem.expected, problem.actual)
 }
 
 # --- What the verifier found ------------------------------------------------------------------------------------------

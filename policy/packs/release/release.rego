@@ -39,7 +39,10 @@ policy_version := version if {
 # description: True only at a known stage and where nothing denies.
 default allow := false
 
+# Without its shapes a pack checks no types, and must not allow.
 allow if {
+	count(data.shapes.release.required) > 0
+	count(data.shapes.settings.required) > 0
 	input.stage in {"authorize", "acquire", "renew"}
 	count(deny) == 0
 }
@@ -77,8 +80,8 @@ _authorizing if input.stage == "authorize"
 #   field: input
 #   remedy: Build the input with policy.inputs.ReleaseInput of the same release as this pack.
 deny contains denial if {
-	some path, kind in shape.mismatches(input, _input_shape)
-	denial := denials.denial_at(rego.metadata.rule(), path, kind, shape.found(input, path))
+	some problem in shape.problems(input, data.shapes.release)
+	denial := denials.denial_at(rego.metadata.rule(), problem.field, problem.expected, problem.actual)
 }
 
 # METADATA
@@ -88,85 +91,10 @@ deny contains denial if {
 #   field: data.settings
 #   remedy: Build the settings with policy.inputs.Settings of the same release as this pack.
 deny contains denial if {
-	some path, kind in shape.mismatches(data.settings, _settings_shape)
-	denial := denials.denial_at(rego.metadata.rule(), $"data.settings.{path}", kind, shape.found(data.settings, path))
+	some problem in shape.problems(data.settings, data.shapes.settings)
+	field := $"data.settings.{problem.field}"
+	denial := denials.denial_at(rego.metadata.rule(), field, problem.expected, problem.actual)
 }
-
-_settings_shape := {
-	"allow_simulated": "boolean",
-	"attestation_age_ceiling": "integer",
-	"attestation_status_ceiling": "integer",
-	"lease_ceiling": "integer",
-	"re_attest": "integer",
-}
-
-_input_shape := object.union_n([
-	_common_shape,
-	_shape_where_object("node", _node_shape),
-	_shape_where_object("site", _site_shape),
-	_shape_where_object("attestation", _attestation_shape),
-	_candidates_shape,
-])
-
-_common_shape := {
-	"stage": ["authorize", "acquire", "renew"],
-	"now": "integer",
-	"grant.grant_id": "name",
-	"grant.tenant": "name",
-	"grant.job_uid": "name",
-	"grant.scheduler": "name",
-	"grant.assets": "texts",
-	"grant.purposes": "texts",
-	"grant.nodes": "texts",
-	"grant.sites": "texts",
-	"grant.node_ceiling": "integer",
-	"grant.not_before": "integer",
-	"grant.not_after": "integer",
-	"job.state": ["open", "closed"],
-	"job.live_nodes": "texts",
-	"asset.asset": "name",
-	"asset.version": "integer",
-	"asset.tenant": "name",
-	"asset.kind": "name",
-	"asset.state": ["active", "revoked"],
-	"asset.classification": "integer",
-	"asset.purposes": "texts",
-	"asset.residency.allowed": "texts",
-	"asset.residency.forbidden": "texts",
-	"asset.require_hardware": "boolean",
-}
-
-_node_shape := {
-	"node.node_id": "name",
-	"node.state": ["active", "quarantined", "retired"],
-	"node.claimed_node_id": "name",
-	"node.device_set_matches": "boolean",
-}
-
-_site_shape := {
-	"site.site_id": "name",
-	"site.jurisdiction": "name",
-	"site.state": ["active", "suspended", "retired"],
-	"site.valid_until": "integer",
-}
-
-_attestation_shape := {
-	"attestation.allow": "boolean",
-	"attestation.status": "integer",
-	"attestation.simulated": "boolean",
-	"attestation.policy_digest": "name",
-	"attestation.codes": "texts",
-	"attestation.age": "integer",
-}
-
-# Null has rules of its own below; anything else must be an object with all its members.
-_shape_where_object(name, members) := {} if {
-	input[name] == null
-} else := members
-
-_candidates_shape := {} if {
-	input.candidate_sites == null
-} else := {"candidate_sites": "array"}
 
 # --- The grant --------------------------------------------------------------------------------------------------------
 

@@ -204,7 +204,15 @@ test_malformed_settings_are_denied if {
 	_codes_with(_acquire, {"allow_simulated": "no"}) == {"SETTINGS_MALFORMED"}
 	_codes_with(_acquire, {"attestation_age_ceiling": "900"}) == {"SETTINGS_MALFORMED"}
 	deny := release.deny with input as _acquire with data.settings as {}
-	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 5
+	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 10
+}
+
+test_without_its_shapes_nothing_is_allowed if {
+	release.allow with input as _acquire
+	every name in ["release", "settings"] {
+		shapes := object.remove(data.shapes, [name])
+		not release.allow with input as _acquire with data.shapes as shapes
+	}
 }
 
 # --- No: each rule ----------------------------------------------------------------------------------------------------

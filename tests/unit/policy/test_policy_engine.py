@@ -151,9 +151,9 @@ def test_the_digest_names_bundle_and_data() -> None:
     assert PolicyEngine(default_bundle("appraisal")).digest != plain.digest
 
 
-@pytest.mark.parametrize("name", ["release", "lib"])
+@pytest.mark.parametrize("name", ["release", "lib", "shapes"])
 def test_data_may_not_stand_where_rules_are(name: str) -> None:
-    with pytest.raises(PolicyInputError, match=f"{name} are packages"):
+    with pytest.raises(PolicyInputError, match=f"{name} belong to"):
         PolicyEngine(default_bundle("release"), data={name: {"allow": True}})
 
 

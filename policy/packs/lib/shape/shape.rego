@@ -2,33 +2,49 @@
 # title: Shapes
 # description: |
 #   Is a document of the types that a pack reads? Rego orders values of different types instead of failing, so that a
-#   comparison with a wrong type can hold; every pack therefore denies what has not its shape.
+#   comparison with a wrong type can hold; every pack therefore denies what has not its shape. The shapes stand in
+#   `data.shapes`, generated from the models that make the documents (`policy.inputs`).
 package lib.shape
 
 # METADATA
-# title: Mismatches
+# title: Problems
 # description: |
-#   The paths of `document` (names joined by dots) whose value is not of the kind that `shape` gives, each with that
-#   kind. Kinds are `name` (a string that is not empty), `text`, `integer`, `boolean`, `object`, `array`, `texts`
-#   (an array of strings), `integers` (an object whose values are integers), and a list for one of these texts.
-mismatches(document, shape) := {path: $"{kind}" |
-	some path, kind in shape
-	not _matches(document, path, kind)
+#   Every member of `document` that is not of the kind that `shape` gives, as `{field, expected, actual}`. Kinds are `name`
+#   (a string that is not empty), `text`, `integer`, `boolean`, `object`, `array`, `texts` (an array of strings),
+#   `integers` (an object whose values are integers), and a list for one of these texts.
+problems(document, shape) := _required_problems(document, shape) | _nullable_problems(document, shape)
+
+_required_problems(document, shape) := {_problem(document, entry) |
+	some entry in shape.required
+	not _matches(document, entry)
 }
 
-# METADATA
-# title: What stands at a path
-# description: The type of the value at `path` in words for a denial's `actual`.
-found(document, path) := type_name(_at(document, path)) if {
+_nullable_problems(document, shape) := {_problem(document, entry) |
+	some name, entries in shape.nullable
+	not document[name] == null
+	some entry in entries
+	not _matches(document, entry)
+}
+
+_problem(document, entry) := {
+	"field": entry.field,
+	"expected": $"{entry.kind}",
+	"actual": _found(document, entry.path),
+}
+
+_found(document, path) := type_name(_at(document, path)) if {
 	_at(document, path) != {"absent"}
 } else := "nothing"
 
-_matches(document, path, kind) if _is(kind, _at(document, path))
-
 # A set is no JSON value: it marks what is not there.
-_at(document, path) := object.get(document, split(path, "."), {"absent"}) if {
+_at(document, path) := object.get(document, path, {"absent"}) if {
 	is_object(document)
 } else := {"absent"}
+
+_matches(document, entry) if {
+	is_object(document)
+	_is(entry.kind, object.get(document, entry.path, null))
+}
 
 _is("name", value) if {
 	is_string(value)

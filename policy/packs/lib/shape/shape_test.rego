@@ -2,9 +2,9 @@ package shape_test
 
 import data.lib.shape
 
-_shape := {
-	"a.name": "name",
-	"a.text": "text",
+_kinds := {
+	"name": "name",
+	"text": "text",
 	"integer": "integer",
 	"boolean": "boolean",
 	"object": "object",
@@ -14,30 +14,41 @@ _shape := {
 	"choice": ["x", "y"],
 }
 
+_shape := {
+	"required": [{"field": $"a.{name}", "path": ["a", name], "kind": kind} | some name, kind in _kinds],
+	"nullable": {"b": [{"field": "b.c", "path": ["b", "c"], "kind": "name"}]},
+}
+
 _right := {
-	"a": {"name": "n", "text": ""},
-	"integer": 3,
-	"boolean": false,
-	"object": {},
-	"array": [1],
-	"texts": ["t"],
-	"integers": {"k": 1},
-	"choice": "y",
+	"a": {
+		"name": "n",
+		"text": "",
+		"integer": 3,
+		"boolean": false,
+		"object": {},
+		"array": [1],
+		"texts": ["t"],
+		"integers": {"k": 1},
+		"choice": "y",
+	},
+	"b": {"c": "n"},
 }
 
 test_right if {
-	shape.mismatches(_right, _shape) == {}
+	shape.problems(_right, _shape) == set()
+	shape.problems(object.union(object.remove(_right, ["b"]), {"b": null}), _shape) == set()
 }
 
 test_nothing_is_right_in_another_document if {
 	every document in [{}, [], null, 7, "x", {"a": 1}, {"a": {"name": null}}] {
-		count(shape.mismatches(document, _shape)) == count(_shape)
+		count(shape.problems(document, _shape)) == count(_kinds) + 1
 	}
 }
 
 test_wrong if {
-	wrong := {
-		"a": {"name": "", "text": 1},
+	wrong := {"a": {
+		"name": "",
+		"text": 1,
 		"integer": 1.5,
 		"boolean": "true",
 		"object": [],
@@ -45,14 +56,15 @@ test_wrong if {
 		"texts": ["t", 1],
 		"integers": {"k": "1"},
 		"choice": "z",
-	}
-	shape.mismatches(wrong, _shape) == {path: $"{kind}" | some path, kind in _shape}
+	}}
+	problems := shape.problems(wrong, _shape)
+	{problem.field | some problem in problems} == {"b.c"} | {$"a.{name}" | some name, _ in _kinds}
+	{"field": "a.choice", "expected": `["x", "y"]`, "actual": "string"} in problems
+	{"field": "a.integer", "expected": "integer", "actual": "number"} in problems
+	{"field": "b.c", "expected": "name", "actual": "nothing"} in problems
 }
 
-test_found if {
-	shape.found(_right, "a.name") == "string"
-	shape.found(_right, "a.none") == "nothing"
-	shape.found(_right, "integer.none") == "nothing"
-	shape.found([], "a") == "nothing"
-	shape.found({"a": null}, "a") == "null"
+test_null_is_something if {
+	some problem in shape.problems(json.patch(_right, [{"op": "replace", "path": "a/name", "value": null}]), _shape)
+	problem == {"field": "a.name", "expected": "name", "actual": "null"}
 }
