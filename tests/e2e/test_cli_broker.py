@@ -1,0 +1,217 @@
+"""The command line against a running broker: every command that talks to one, in tables and JSON, with exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keystead.cli.connection import Profile
+from keystead.cli.demo.process import BrokerProcess, free_port
+from keystead.cli.grant_file import GrantFile
+from keystead.cli.main import run
+
+CHIP = "9f" * 64
+GPU = "41" + "0c" * 8
+
+
+class Cli:
+    """Runs command lines as the clients of one installation."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], installation: Path) -> None:
+        self._capsys = capsys
+        self.installation = installation
+
+    def __call__(self, client: str, *arguments: str) -> tuple[int, str, str]:
+        profile = self.installation / "clients" / f"{client}.toml"
+        code = run([*arguments, "--profile", str(profile), "--timeout", "60"])
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def json(self, client: str, *arguments: str, code: int = 0) -> Any:
+        got, out, err = self(client, *arguments, "--json")
+        assert got == code, out + err
+        return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running broker that `keystead init` and `keystead serve` made."""
+    folder = tmp_path_factory.mktemp("cli")
+    target = folder / "broker"
+    assert (
+        run(["init", str(target), "--tenant", "acme", "--tenant", "beta", "--listen", f"127.0.0.1:{free_port()}"]) == 0
+    )
+    probe = Profile.load(target / "clients" / "operator.toml")
+    with BrokerProcess(target, log=folder / "broker.log", probe=probe) as broker:
+        broker.start()
+        yield target
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], installation: Path) -> Cli:
+    return Cli(capsys, installation)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sealed asset ``asset``, its ``data.key`` and ``owner.pub.pem``."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    folder = tmp_path_factory.mktemp("sealed")
+    key = Ed25519PrivateKey.generate()
+    (folder / "owner.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / "owner.pub.pem").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    (folder / "weights.bin").write_bytes(bytes(3_000))
+    arguments = ["seal", str(folder / "weights.bin"), "--asset", "acme/llm", "--version", "1"]
+    arguments += ["--key-file", str(folder / "data.key"), "--new-key", "--signing-key", str(folder / "owner.pem")]
+    assert run([*arguments, "--out", str(folder / "asset")]) == 0
+    return folder
+
+
+def test_init_says_what_it_made_and_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "broker"
+    assert run(["init", str(target), "--tenant", "acme", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert Path(made["configuration"]).is_file()
+    assert Path(made["log_verifier_key"]).is_file()
+    assert set(made["profiles"]) == {"operator", "auditor", "node", "acme-owner", "acme-scheduler"}
+    assert run(["init", str(target)]) == 2
+    assert capsys.readouterr().err.startswith("ALREADY_INITIALISED: ")
+
+
+def test_serve_without_an_installation_says_how_to_make_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", str(tmp_path)]) == 2
+    assert "keystead init" in capsys.readouterr().err
+
+
+def test_sites_and_nodes(cli: Cli, tmp_path: Path) -> None:
+    site = cli.json(
+        "operator", "site", "enrol", "ber1", "--jurisdiction", "DE", "--facility", "Berlin 1", "--operator", "ACME"
+    )
+    assert (site["site"], site["jurisdiction"]) == ("ber1", "DE")
+    assert [each["site"] for each in cli.json("operator", "site", "list")] == ["ber1"]
+    code, out, _ = cli("operator", "site", "list")
+    assert code == 0
+    assert "Berlin 1" in out
+
+    devices = ("--device", f"cpu0=amd-chip-id:{CHIP}", "--device", f"gpu0=nvidia-gpu:{GPU}")
+    node = cli.json("operator", "node", "enrol", "ber1-n01", "--site", "ber1", *devices)
+    assert node["devices"] == {"cpu0": f"amd-chip-id:{CHIP}", "gpu0": f"nvidia-gpu:{GPU}"}
+    assert node["state"] == "active"
+    changed = cli.json("operator", "node", "state", "ber1-n01", "quarantined", "--reason", "seal broken")
+    assert changed["state"] == "quarantined"
+    code, out, _ = cli("operator", "node", "list")
+    assert code == 0
+    assert "quarantined" in out
+
+    file = tmp_path / "twin.json"
+    file.write_text(json.dumps({"cpu0": f"amd-chip-id:{CHIP}"}))
+    error = cli.json("operator", "node", "enrol", "twin", "--site", "ber1", "--file", str(file), code=2)
+    assert error["error"]["code"] == "REQUEST_REFUSED"
+    assert "IDENTITY_ENROLLED" in error["error"]["message"]
+
+
+def test_a_role_is_needed(cli: Cli) -> None:
+    code, out, err = cli("acme-owner", "site", "list")
+    assert (code, out) == (1, "")
+    assert err.startswith("ACCESS_DENIED: ")
+    assert "role operator" in err
+    assert "Traceback" not in err
+
+
+def test_nobody_listens(cli: Cli, installation: Path) -> None:
+    code, _, err = cli("operator", "site", "list", "--broker", f"127.0.0.1:{free_port()}")
+    assert code == 2
+    assert err.startswith("BROKER_UNAVAILABLE: ")
+
+
+def test_another_authority_is_not_trusted(cli: Cli, tmp_path: Path) -> None:
+    assert run(["init", str(tmp_path / "other")]) == 0
+    code, _, err = cli("operator", "site", "list", "--ca", str(tmp_path / "other" / "tls" / "ca.pem"))
+    assert code == 2
+    assert "BROKER_UNAVAILABLE: " in err
+
+
+def test_the_life_of_an_asset_and_a_job(cli: Cli, sealed: Path, tmp_path: Path) -> None:
+    rules = ("--kind", "model", "--purpose", "inference", "--allow", "EU", "--forbid", "HU")
+    asset = cli.json("acme-owner", "asset", "register", "acme/llm", *rules)
+    assert (asset["kind"], asset["classification"], asset["allowed"], asset["forbidden"]) == (
+        "model",
+        4,
+        ["EU"],
+        ["HU"],
+    )
+
+    keys = ("--key-file", str(sealed / "data.key"), "--owner-key", str(sealed / "owner.pub.pem"))
+    version = cli.json("acme-owner", "asset", "add-version", str(sealed / "asset"), *keys)
+    assert (version["asset"], version["version"]) == ("acme/llm", 1)
+    assert [each["asset"] for each in cli.json("acme-owner", "asset", "list")] == ["acme/llm"]
+    assert cli.json("beta-owner", "asset", "list") == []
+    shown = cli.json("acme-owner", "asset", "show", "acme/llm")
+    assert shown["versions"][0]["manifest_digest"] == version["manifest_digest"]
+    code, out, _ = cli("acme-owner", "asset", "show", "acme/llm")
+    assert code == 0
+    assert "EU, not HU" not in out
+    assert version["manifest_digest"] in out
+    assert "EU, not HU" in cli("acme-owner", "asset", "list")[1]
+
+    grant = tmp_path / "job.json"
+    wanted = ("--asset", "acme/llm@1", "--grant-file", str(grant))
+    job = cli.json("acme-scheduler", "job", "authorize", "slurm:1", *wanted, "--purpose", "inference", "--for", "10m")
+    assert job["grant_file"] == str(grant)
+    assert GrantFile.read(grant).job_grant.purposes == ("inference",)
+    assert cli.json("acme-scheduler", "job", "show", "slurm:1")["state"] == "open"
+    ended = cli.json("acme-scheduler", "job", "end", "slurm:1")
+    assert (ended["state"], ended["revoked_leases"]) == ("closed", 0)
+
+    error = cli.json(
+        "acme-scheduler",
+        "job",
+        "authorize",
+        "slurm:2",
+        *wanted,
+        "--purpose",
+        "pretraining",
+        "--purpose",
+        "other",
+        code=1,
+    )["error"]
+    assert error["code"] == "ACCESS_DENIED"
+    assert [reason["code"] for reason in error["reasons"]] == ["PURPOSE_NOT_PERMITTED"] * 2
+    code, out, err = cli("acme-scheduler", "job", "authorize", "slurm:3", *wanted, "--purpose", "pretraining")
+    assert (code, out) == (1, "")
+    assert "how to mend it" in err
+
+    code, _, err = cli("acme-owner", "asset", "revoke", "acme/llm")
+    assert code == 2
+    assert "--yes" in err
+    assert cli.json("acme-owner", "asset", "revoke", "acme/llm", "--yes")["state"] == "revoked"
+
+
+def test_a_manifest_that_another_owner_signed_is_not_added(cli: Cli, sealed: Path, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    other = tmp_path / "other.pem"
+    public = Ed25519PrivateKey.generate().public_key()
+    other.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    keys = ("--key-file", str(sealed / "data.key"), "--owner-key", str(other))
+    code, _, err = cli("acme-owner", "asset", "add-version", str(sealed / "asset"), *keys)
+    assert code == 1
+    assert err.startswith("SEALED_MANIFEST_NOT_AUTHENTIC: ")
+
+
+def test_another_data_key_is_not_added(cli: Cli, sealed: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.key"
+    other.write_bytes(bytes(32))
+    keys = ("--key-file", str(other), "--owner-key", str(sealed / "owner.pub.pem"))
+    code, _, err = cli("acme-owner", "asset", "add-version", str(sealed / "asset"), *keys)
+    assert code == 2
+    assert "was sealed with" in err
