@@ -10,6 +10,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from awscrt.crypto import EC
@@ -22,6 +23,7 @@ from attestation.ecdsa import EcdsaKey, der_signature
 from attestation.findings import CheckLog
 from attestation.nvgpu import verify as nvgpu
 from attestation.nvgpu.abi import GpuEvidence, Mode
+from attestation.nvgpu.endorsements import NvGpuAnchors
 from attestation.simulator.node import SimulatedVendors
 from attestation.simulator.nvgpu import Architecture, GpuConfiguration
 from attestation.simulator.snp import SimulatedSnp
@@ -95,7 +97,7 @@ def gpu(vendors: SimulatedVendors, now: int, rounds: int) -> str:
         timings = interleave(
             {
                 "bare P-384 verify": bare(key, measurements.r, measurements.s, measurements.signed),
-                "parse": lambda data=evidence.data: GpuEvidence.parse(data),
+                "parse": partial(GpuEvidence.parse, evidence.data),
                 "parse + signature, chain cached": authentic_gpu(evidence, anchors, now),
                 "whole verification, chain cached": sound_gpu(evidence, anchors, reference, now),
                 "whole verification, cold chain (5 links)": cold_gpu(evidence, vendors, reference, now),
@@ -173,7 +175,7 @@ def bare(key: EcdsaKey, r: int, s: int, message: bytes) -> Callable[[], None]:
     return call
 
 
-def authentic_gpu(evidence: Evidence, anchors: nvgpu.NvGpuAnchors, now: int) -> Callable[[], None]:
+def authentic_gpu(evidence: Evidence, anchors: NvGpuAnchors, now: int) -> Callable[[], None]:
     """Parse and authenticate with a warm cache."""
 
     def call() -> None:
@@ -184,7 +186,7 @@ def authentic_gpu(evidence: Evidence, anchors: nvgpu.NvGpuAnchors, now: int) -> 
 
 
 def sound_gpu(
-    evidence: Evidence, anchors: nvgpu.NvGpuAnchors, reference: nvgpu.NvGpuReference, now: int
+    evidence: Evidence, anchors: NvGpuAnchors, reference: nvgpu.NvGpuReference, now: int
 ) -> Callable[[], None]:
     """The whole verification, every measurement pinned."""
 
