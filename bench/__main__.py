@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 SUFFIX = "_bench"
-NAMES = ("attestation", "policy")
+NAMES = tuple(sorted(path.stem.removesuffix(SUFFIX) for path in Path(__file__).parent.glob(f"*{SUFFIX}.py")))
 """Each is a module `<name>_bench` with `main() -> int`: 0 when it measured, 2 when what it needs is missing."""
 
 
