@@ -100,8 +100,11 @@ def append_many(connection: Connection, records: Sequence[Record]) -> tuple[Pend
     if len(rows) == 1:  # a plain INSERT … RETURNING, without the bookkeeping of many
         ids = [connection.execute(insert(AUDIT_ENTRY).values(rows[0]).returning(AUDIT_ENTRY.c.id)).scalar_one()]
     else:
-        statement = insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id, sort_by_parameter_order=True)
-        ids = list(connection.scalars(statement, rows).all())
+        # RETURNING promises no order, and asking SQLAlchemy for one makes it insert row by row on SQLite; the entry
+        # hash, which no two entries share, says which id is whose.
+        returned = connection.execute(insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id, AUDIT_ENTRY.c.leaf_hash), rows)
+        by_hash = {bytes(row.leaf_hash): row.id for row in returned}
+        ids = [by_hash[row["leaf_hash"]] for row in rows]
     assets: list[dict[str, Any]] = []
     hardware: list[dict[str, Any]] = []
     reasons: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,11 @@ def measure(log: Engine, bare: Engine) -> dict[str, Any]:
         seconds: dict[str, list[float]] = {"log": [], "log_sequenced": [], "bare": []}
         for _ in range(ROUNDS):
             rows.prepare(size, commits)
-            appended = timed(lambda: append_all(size, commits))
-            sequenced = timed(lambda: sequencer.run_once(0))
+            appended = timed(partial(append_all, size, commits))
+            sequenced = timed(partial(sequencer.run_once, 0))
             seconds["log"].append(appended)
             seconds["log_sequenced"].append(appended + sequenced)
-            seconds["bare"].append(timed(lambda: rows.commit_all(bare)))
+            seconds["bare"].append(timed(partial(rows.commit_all, bare)))
         count = size * commits
         figures[f"batch_{size}"] = {
             **{f"{name}_per_second": round(count / statistics.median(taken)) for name, taken in seconds.items()},
