@@ -224,3 +224,27 @@ def test_firmware_that_fails_is_an_error(kernel: Kernel, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "_read", fail)
     with pytest.raises(CollectionError, match="outblob"):
         ConfigfsTsm(kernel.folder).cpu(REPORT_DATA)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(errno.EACCES, "not permitted"), (errno.ENXIO, "no TEE provider"), (errno.ENOENT, "VM")]
+)
+def test_refused_entry_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str) -> None:
+    def refuse(path: Path, mode: int) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("attester.collect.configfs_tsm.os.mkdir", refuse)
+    with pytest.raises(NoTeeError, match=text):
+        ConfigfsTsm(tmp_path).cpu(REPORT_DATA)
+
+
+def test_blobs_are_bounded(kernel: Kernel) -> None:
+    kernel.auxblob = bytes((1 << 20) + 1)
+    with pytest.raises(CollectionError, match="more than"):
+        ConfigfsTsm(kernel.folder).cpu(REPORT_DATA)
+
+
+def test_generation_that_is_no_number_is_refused(kernel: Kernel) -> None:
+    kernel.generation = "seven"  # type: ignore[assignment]  # what no kernel writes
+    with pytest.raises(CollectionError, match="not a number"):
+        ConfigfsTsm(kernel.folder).cpu(REPORT_DATA)
