@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
@@ -195,10 +194,10 @@ class SimulatedSnp:
             signature_r=bytes(48),
             signature_s=bytes(48),
         )
-        unsigned = replace(unsigned, **overrides)
+        unsigned = unsigned._replace(**overrides)
         r, s = decode_dss_signature(self._key.sign(unsigned.to_bytes()[:SIGNED_SIZE], ec.ECDSA(hashes.SHA384())))
-        signed = replace(unsigned, signature_r=r.to_bytes(48, "little"), signature_s=s.to_bytes(48, "little"))
-        return replace(signed, **signature).to_bytes()
+        signed = unsigned._replace(signature_r=r.to_bytes(48, "little"), signature_s=s.to_bytes(48, "little"))
+        return signed._replace(**signature).to_bytes()
 
     def evidence(
         self,
