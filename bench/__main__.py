@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 SUFFIX = "_bench"
 NAMES = tuple(sorted(path.stem.removesuffix(SUFFIX) for path in Path(__file__).parent.glob(f"*{SUFFIX}.py")))
-"""Each is a module `<name>_bench` with `main() -> int`: 0 when it measured, 2 when what it needs is missing."""
+"""Each is a module `<name>_bench` that measures when it is run: exit code 0, or 2 when what it needs is missing."""
+
+MISSING = 2
 
 
-def load(name: str) -> ModuleType:
-    """The module that measures `name`."""
-    return import_module(f"bench.{name}{SUFFIX}")
+def run(name: str) -> int:
+    """Run the module that measures `name` as a program; its exit code."""
+    sys.argv = [f"{name}{SUFFIX}"]
+    try:
+        runpy.run_module(f"bench.{name}{SUFFIX}", run_name="__main__")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
 
 
 def main(arguments: list[str]) -> int:
@@ -22,14 +28,15 @@ def main(arguments: list[str]) -> int:
     names = arguments or list(NAMES)
     if unknown := sorted(set(names) - set(NAMES)):
         print(f"bench: no measurement called {', '.join(unknown)}; there are: {', '.join(NAMES)}", file=sys.stderr)
-        return 2
+        return MISSING
+    failed = False
     for number, name in enumerate(names):
         if number:
             print()
         print(f"── {name} ──", flush=True)
-        # A measurement says for itself what it skipped; that is no failure of the others.
-        load(name).main()
-    return 0
+        # What is missing is said by the measurement itself and fails nothing but that measurement.
+        failed |= run(name) not in {0, MISSING}
+    return int(failed)
 
 
 if __name__ == "__main__":
