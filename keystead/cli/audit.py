@@ -1,6 +1,7 @@
 """``keystead audit``: ask the log who used what, prove it, and verify proofs or a whole database offline.
 
-Commands read from a `LogSource`; `DatabaseSource` is a log's database opened read-only.
+Commands read from a `LogSource`: `DatabaseSource` is a log's database opened read-only, and
+`keystead.cli.audit_source.BrokerSource` a running broker.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from keystead.cli import output
 from keystead.cli.exits import NO, UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
+from keystead.cli.profile import BrokerOptions, with_broker_options
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -85,19 +87,26 @@ class DatabaseSource:
 
 
 @contextmanager
-def open_source(database: str | None) -> Iterator[LogSource]:
-    """The log that the options name.
+def open_source(database: str | None, broker: BrokerOptions) -> Iterator[LogSource]:
+    """The log that the options name; a database wins over a broker that only the environment names.
 
     Raises:
         UsageError: they name none.
         DatabaseError: the database cannot be read, or holds no log.
     """
-    from audit.database import snapshot
+    if database is not None:
+        from audit.database import snapshot
 
-    if database is None:
-        raise UsageError("which log? give --database URL")
-    with snapshot(database) as connection:
-        yield DatabaseSource(connection)
+        with snapshot(database) as connection:
+            yield DatabaseSource(connection)
+    elif broker.given:
+        from keystead.cli.audit_source import BrokerSource
+        from keystead.cli.connection import Connection as BrokerConnection
+
+        with BrokerConnection(broker.find_profile(), timeout=broker.timeout) as link:
+            yield BrokerSource(link)
+    else:
+        raise UsageError("which log? give --profile FILE for a broker's, or --database URL")
 
 
 def read_file(path: Path, option: str) -> bytes:
@@ -250,11 +259,13 @@ def _progress() -> Iterator[Progress | None]:
     name="query",
     help=with_examples(
         "Find records. Every option narrows the answer; the order is the log's.",
-        "audit query --database sqlite:///keystead.db --asset acme/llm --result allowed",
+        "audit query --asset acme/llm --result allowed --profile clients/auditor.toml",
         "audit query --database sqlite:///keystead.db --node n17 --since 2026-11-01 --until 2026-12-01 --json",
     ),
 )
+@with_broker_options
 def query_command(
+    broker: BrokerOptions,
     *,
     database: DatabaseOption = None,
     asset: Annotated[str | None, typer.Option(metavar="ASSET", help="TENANT/NAME or TENANT/NAME@VERSION.")] = None,
@@ -296,7 +307,7 @@ def query_command(
         start_time=_instant(since),
         end_time=_instant(until),
     )
-    with open_source(database) as source:
+    with open_source(database, broker) as source:
         page = source.query(wanted, limit=limit, cursor=cursor)
     if as_json:
         output.print_json(_page_json(page))
@@ -339,11 +350,13 @@ def _instant(text: str | None) -> int | None:
 @app.command(
     help=with_examples(
         "Write the proof of one entry: a file that anyone can verify offline with the log's key.",
-        "audit prove 4711 --database sqlite:///keystead.db --out proof.json",
+        "audit prove 4711 --profile clients/auditor.toml --out proof.json",
         "audit prove 4711 --database sqlite:///keystead.db --checkpoint last-month.txt --out proof.json",
     )
 )
+@with_broker_options
 def prove(
+    broker: BrokerOptions,
     index: Annotated[int, typer.Argument(min=0, metavar="ENTRY", help="The entry's place, as `query` shows it.")],
     *,
     database: DatabaseOption = None,
@@ -361,7 +374,7 @@ def prove(
     from audit.proof import ProofBundle
 
     older = None if checkpoint is None else read_file(checkpoint, "--checkpoint")
-    with open_source(database) as source:
+    with open_source(database, broker) as source:
         bundle = source.prove(index, older)
     data = ProofBundle.parse(bundle).to_tlog_proof().encode("utf-8") if as_tlog_proof else bundle + b"\n"
     if out is None:
@@ -375,12 +388,13 @@ def prove(
     help=with_examples(
         "Show the newest signed checkpoint. Keep it: with it you can later tell whether the log was shortened or "
         "rewritten.",
-        "audit checkpoint --database sqlite:///keystead.db > today.txt",
+        "audit checkpoint --profile clients/auditor.toml > today.txt",
     )
 )
-def checkpoint(*, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+@with_broker_options
+def checkpoint(broker: BrokerOptions, *, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Show the newest checkpoint."""
-    with open_source(database) as source:
+    with open_source(database, broker) as source:
         note = source.checkpoint().decode("utf-8")
     if as_json:
         output.print_json({"checkpoint": note})

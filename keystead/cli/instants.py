@@ -7,8 +7,6 @@ import re
 import time
 from typing import Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from keystead.cli.exits import UsageError
 
 _DURATION: Final = re.compile(r"(?P<number>[1-9][0-9]{0,8})(?P<unit>[smhd])\Z")
@@ -49,8 +47,3 @@ def parse_instant(text: str) -> int:
             raise UsageError(f"{text!a:.40} does not say its offset: add Z for UTC, or +01:00")
         instant = instant.replace(tzinfo=dt.UTC)
     return int(instant.timestamp())
-
-
-def to_timestamp(seconds: int) -> Timestamp:
-    """A protobuf timestamp of whole seconds."""
-    return Timestamp(seconds=seconds)

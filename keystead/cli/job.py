@@ -10,7 +10,7 @@ import typer
 
 from keystead.binding import AssetRef, BindingError
 from keystead.cli import instants, output
-from keystead.cli.connection import Connection, connected, request_id
+from keystead.cli.connection import Connection, connected, request_id, to_timestamp
 from keystead.cli.exits import UsageError
 from keystead.cli.grant_file import GrantFile
 from keystead.cli.help import with_examples
@@ -77,7 +77,7 @@ def authorize(
         nodes=node or (),
         sites=site or (),
         node_ceiling=nodes,
-        expire_time=instants.to_timestamp(expires),
+        expire_time=to_timestamp(expires),
     )
     response = connection.call(connection.jobs.AuthorizeJob, request)
     GrantFile.from_response(response).write(grant_file)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from keystead.cli import instants, output
-from keystead.cli.connection import Connection, connected, request_id
+from keystead.cli.connection import Connection, connected, request_id, to_timestamp
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
 from keystead.v1 import site_service_pb2 as pb
@@ -46,7 +46,7 @@ def enrol(
             jurisdiction=jurisdiction,
             facility=facility,
             operator=operator,
-            expire_time=instants.to_timestamp(expires),
+            expire_time=to_timestamp(expires),
         ),
     )
     response = connection.call(connection.sites.EnrolSite, request)

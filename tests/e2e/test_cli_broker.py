@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keystead.cli.connection import Profile
 from keystead.cli.demo.process import BrokerProcess, free_port
 from keystead.cli.grant_file import GrantFile
 from keystead.cli.main import run
+from keystead.cli.profile import Profile
 
 CHIP = "9f" * 64
 GPU = "41" + "0c" * 8
@@ -215,3 +216,43 @@ def test_another_data_key_is_not_added(cli: Cli, sealed: Path, tmp_path: Path) -
     code, _, err = cli("acme-owner", "asset", "add-version", str(sealed / "asset"), *keys)
     assert code == 2
     assert "was sealed with" in err
+
+
+def test_the_log_of_a_broker(cli: Cli, installation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = str(installation / "log.vkey")
+    deadline = time.monotonic() + 30
+    while not (page := cli.json("auditor", "audit", "query", "--kind", "broker.initialised"))["entries"]:
+        assert time.monotonic() < deadline, "the log sequenced nothing"
+    (entry,) = page["entries"]
+    assert entry["record"]["kind"] == "broker.initialised"
+    code, out, _ = cli("auditor", "audit", "query", "--limit", "1")
+    assert code == 0
+    assert "broker.initialised" in out
+
+    code, old, _ = cli("auditor", "audit", "checkpoint")
+    assert code == 0
+    checkpoint = tmp_path / "old.txt"
+    checkpoint.write_text(old)
+    bundle = tmp_path / "proof.json"
+    arguments = ("--checkpoint", str(checkpoint), "--out", str(bundle))
+    proven = cli.json("auditor", "audit", "prove", str(entry["index"]), *arguments)
+    assert proven["written"] == str(bundle)
+    assert run(["audit", "verify", str(bundle), "--key", key, "--checkpoint", str(checkpoint), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verified"] is True
+
+    document = json.loads(bundle.read_text())
+    document["record"]["detail"]["broker"] = "another"
+    bundle.write_text(json.dumps(document))
+    assert run(["audit", "verify", str(bundle), "--key", key]) == 1
+    assert "PAYLOAD_ALTERED" in capsys.readouterr().out
+
+    assert cli("operator", "audit", "query")[0] == 1
+    code, _, err = cli("auditor", "audit", "query", "--lease", "lease-1")
+    assert code == 2
+    assert "--database" in err
+
+
+def test_no_log_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEYSTEAD_PROFILE", raising=False)
+    assert run(["audit", "query"]) == 2
+    assert "--profile" in capsys.readouterr().err

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, NoReturn, Self
 
-from keystead.cli.connection import Connection, Profile
+from keystead.cli.connection import Connection
+from keystead.cli.profile import Profile
 
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
 _LOG_TAIL: Final = 2_000

@@ -33,7 +33,7 @@ from audit.verify import verify_log
 from keybroker.initialise import Installation, initialise
 from keystead.binding import AssetRef, hpke_seal, owner_key_info
 from keystead.cli import instants, output
-from keystead.cli.connection import Connection, Profile, request_id
+from keystead.cli.connection import Connection, request_id, to_timestamp
 from keystead.cli.demo.factory import (
     ABROAD,
     DEBUGGED,
@@ -51,6 +51,7 @@ from keystead.cli.demo.narrator import Narrator
 from keystead.cli.demo.process import BrokerProcess, free_port
 from keystead.cli.demo.safetensors import Tensor, read
 from keystead.cli.exits import describe
+from keystead.cli.profile import Profile
 from keystead.cli.seal import create_data_key
 from keystead.v1 import (
     asset_ref_pb2,
@@ -168,7 +169,7 @@ class Story:
         return installation
 
     def _enrol(self, operator: Connection, factory: Factory) -> None:
-        expires = instants.to_timestamp(instants.now() + _SITE_DAYS * 86_400)
+        expires = to_timestamp(instants.now() + _SITE_DAYS * 86_400)
         for site, (jurisdiction, facility, runs_it) in SITES.items():
             operator.call(
                 operator.sites.EnrolSite,
@@ -501,7 +502,7 @@ class Story:
                 assets=[_ref(MODEL)],
                 purposes=[purpose],
                 node_ceiling=1,
-                expire_time=instants.to_timestamp(expires),
+                expire_time=to_timestamp(expires),
             ),
         )
         return _Job(job_uid, SignedGrant.from_proto(response.grant), response.nonce, expires)

@@ -11,13 +11,13 @@ import pytest
 from attestation.reference import parse_reference_values
 from keybroker.config import BrokerConfig
 from keybroker.initialise import initialise
-from keystead.cli.connection import Profile
 from keystead.cli.demo import story
 from keystead.cli.demo.factory import reference_values
 from keystead.cli.demo.model import make_tensors
 from keystead.cli.demo.narrator import Narrator
 from keystead.cli.demo.process import BrokerProcess, BrokerStartError
 from keystead.cli.main import run
+from keystead.cli.profile import Profile
 
 NOW = 1_795_353_480
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from keystead.binding import AssetRef, JobGrant
 from keystead.cli import instants
-from keystead.cli.connection import Profile, find_profile
 from keystead.cli.exits import UsageError
 from keystead.cli.grant_file import GrantFile
 from keystead.cli.job import parse_ref
 from keystead.cli.node import parse_device, read_devices
+from keystead.cli.profile import Profile, find_profile
 
 GRANT = JobGrant(
     broker="keystead",

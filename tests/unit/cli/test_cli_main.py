@@ -121,3 +121,13 @@ def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_module_is_the_command() -> None:
     done = _keystead("--version")
     assert (done.returncode, done.stdout) == (0, f"keystead {main.version()}\n")
+
+
+def test_verifying_offline_needs_no_grpc() -> None:
+    code = (
+        "import sys\nfor name in ('grpc', 'google', 'wasmtime', 'awscrt'): sys.modules[name] = None\n"
+        "from keystead.cli.main import run\nsys.exit(run(['audit', 'verify', 'nothing.json', '--key', 'none']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("WRONG_USE: --key")

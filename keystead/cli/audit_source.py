@@ -1,0 +1,84 @@
+"""A running broker as the source of ``keystead audit query``, ``prove`` and ``checkpoint``. Needs the role auditor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audit.query import Entry, Filter, Page
+from keystead.cli.connection import Connection, to_timestamp
+from keystead.cli.exits import UsageError
+from keystead.v1 import audit_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSource:
+    """A log read through its broker; see `keystead.cli.audit.LogSource`. Every reading is itself recorded.
+
+    Attributes:
+        connection: to the broker.
+    """
+
+    connection: Connection
+
+    def query(self, wanted: Filter, *, limit: int, cursor: str) -> Page:
+        """One page of the entries that `wanted` describes.
+
+        Raises:
+            UsageError: the broker cannot filter by policy or lease.
+            attester.errors.BrokerError: it refused, or could not be reached.
+        """
+        if wanted.policy_digest is not None or wanted.lease is not None:
+            raise UsageError("--policy and --lease need --database: a broker does not filter by them")
+        request = pb.QueryRecordsRequest(
+            asset="" if wanted.asset is None else _asset(wanted.asset, wanted.version),
+            job_uid=wanted.job or "",
+            tenant=wanted.tenant or "",
+            actor=wanted.actor or "",
+            node_id=wanted.node or "",
+            hardware=wanted.hardware or "",
+            site_id=wanted.site or "",
+            jurisdiction=wanted.jurisdiction or "",
+            kind="" if wanted.kind is None else wanted.kind.value,
+            result="" if wanted.result is None else wanted.result.value,
+            reason=wanted.reason or "",
+            start_time=None if wanted.start_time is None else to_timestamp(wanted.start_time),
+            end_time=None if wanted.end_time is None else to_timestamp(wanted.end_time),
+            page_size=limit,
+            page_token=cursor,
+        )
+        response = self.connection.call(self.connection.audit.QueryRecords, request)
+        return Page(
+            tuple(
+                Entry(record.leaf_index, record.leaf_hash, record.payload or None)
+                for record in response.records
+                if record.HasField("leaf_index")
+            ),
+            response.next_page_token,
+        )
+
+    def prove(self, index: int, older: bytes | None) -> bytes:
+        """The proof bundle of an entry, in JSON; from the checkpoint `older` on where one is given.
+
+        Raises:
+            UsageError: `older` is no text.
+            attester.errors.BrokerError: it refused, or could not be reached.
+        """
+        try:
+            text = "" if older is None else older.decode("utf-8")
+        except UnicodeDecodeError:
+            raise UsageError("--checkpoint: not a signed checkpoint, which is text") from None
+        request = pb.ProveRecordRequest(leaf_index=index, old_checkpoint=text)
+        return self.connection.call(self.connection.audit.ProveRecord, request).bundle
+
+    def checkpoint(self) -> bytes:
+        """The newest signed checkpoint.
+
+        Raises:
+            attester.errors.BrokerError: it refused, or could not be reached.
+        """
+        response = self.connection.call(self.connection.audit.GetCheckpoint, pb.GetCheckpointRequest())
+        return response.checkpoint.encode("utf-8")
+
+
+def _asset(asset: str, version: int | None) -> str:
+    return asset if version is None else f"{asset}@{version}"
