@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated, Final, Generic, TypeVar
 
@@ -310,30 +310,28 @@ class ChainCache(Generic[_Derived]):
             log.passed.extend(entry.passed)
             if entry.not_before <= now <= entry.not_after:
                 log.passed.append(_VALID)
-                return ChainResult(entry.chain, trusted=True, derived=entry.derived)
-            return ChainResult(entry.chain, _check_validity(entry.facts, now, log), entry.derived)
+                return entry.result
+            return replace(entry.result, trusted=_check_validity(entry.facts, now, log))
         chain, facts = _parse(certificates)
         static = CheckLog()
         sound = _check_static(chain, facts, self.rules, static)
         log.passed.extend(static.passed)
         log.findings.extend(static.findings)
         valid = _check_validity(facts, now, log)
-        derived = self._derive(chain)
-        if sound and valid:
+        result = ChainResult(chain, sound and valid, self._derive(chain))
+        if result.trusted:
             not_before, not_after = max(fact.not_before for fact in facts), min(fact.not_after for fact in facts)
-            entry = _CacheEntry(chain, facts, tuple(static.passed), derived, not_before, not_after)
-            self._entries.put(certificates, entry)
-        return ChainResult(chain, sound and valid, derived)
+            self._entries.put(certificates, _CacheEntry(result, facts, tuple(static.passed), not_before, not_after))
+        return result
 
 
 @dataclass(frozen=True, slots=True)
 class _CacheEntry(Generic[_Derived]):
     """A trusted chain with what need not be worked out again, and the time (inclusive) when all of it is valid."""
 
-    chain: CertificateChain
+    result: ChainResult[_Derived]
     facts: tuple[_Facts, ...]
     passed: tuple[Passed, ...]
-    derived: _Derived
     not_before: int
     not_after: int
 
