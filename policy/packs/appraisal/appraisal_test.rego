@@ -228,6 +228,19 @@ test_a_finding_keeps_its_words if {
 	{denial.field | some denial in on_node} == {"node VCEK"}
 }
 
+# Two vectors of one slot would conflict, and a slot that is no string cannot name one.
+test_slots_that_name_no_device_have_no_vector if {
+	repeated := json.patch(_node, [
+		{"op": "replace", "path": "/devices/1/slot", "value": "cpu0"},
+		{"op": "replace", "path": "/devices/1/identity", "value": null},
+	])
+	decision := appraisal.decision with input as repeated
+	not decision.allow
+	decision.trust_vectors == {}
+	unnamed := appraisal.trust_vectors with input as _patched(_node, "/devices/1/slot", 7)
+	object.keys(unnamed) == {"cpu0"}
+}
+
 test_a_failing_finding_contraindicates if {
 	vectors := appraisal.trust_vectors with input as _patched(_node, "/devices/0/findings/-", _finding)
 	vectors.cpu0 == object.union(_affirmed, {"hardware": 96, "runtime-opaque": 96})
