@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.errors import ProofError
@@ -38,6 +38,7 @@ def naive(hashes: list[bytes]) -> bytes:
     return node_hash(naive(hashes[:k]), naive(hashes[k:]))
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=600), st.data())
 def test_the_frontier_is_the_specification_s_tree_however_it_grew(size: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(min_value=0, max_value=size))
@@ -46,6 +47,7 @@ def test_the_frontier_is_the_specification_s_tree_however_it_grew(size: int, dat
     assert grown.root() == naive(HASHES[:size])
 
 
+@settings(deadline=None)
 @given(sizes, st.data())
 def test_inclusion(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(min_value=0, max_value=size - 1))
@@ -59,6 +61,7 @@ def test_inclusion(size: int, data: st.DataObject) -> None:
             verify_inclusion(leaf=HASHES[index], index=other, size=size, proof=proof, root=ROOTS[size])
 
 
+@settings(deadline=None)
 @given(sizes, st.data())
 def test_an_altered_inclusion_proof_fails(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(min_value=0, max_value=size - 1))
@@ -76,6 +79,7 @@ def test_an_altered_inclusion_proof_fails(size: int, data: st.DataObject) -> Non
         verify_inclusion(leaf=HASHES[index], index=index, size=size, proof=proof, root=ROOTS[size])
 
 
+@settings(deadline=None)
 @given(sizes, st.data())
 def test_consistency(new: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(min_value=0, max_value=new))
@@ -87,6 +91,7 @@ def test_consistency(new: int, data: st.DataObject) -> None:
                 verify_consistency(old_size=old, new_size=new, old_root=ROOTS[other], new_root=ROOTS[new], proof=proof)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=2, max_value=600), st.data())
 def test_an_altered_consistency_proof_fails(new: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(min_value=1, max_value=new - 1))
