@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -107,23 +107,17 @@ def request_id() -> str:
 
 
 @dataclass
-class Factory:
-    """A running broker with clients of every role, two sites, and one enrolled asset version."""
+class Remote:
+    """A broker somewhere, with clients of every role."""
 
     installation: Installation
     config: BrokerConfig
     vendors: SimulatedVendors
-    clock: Clock
-    server: Server
     port: int
+    clock: Clock = field(default_factory=Clock)
     nodes: dict[str, SimulatedNode] = field(default_factory=dict)
     data_keys: dict[str, bytes] = field(default_factory=dict)
     _channels: list[grpc.Channel] = field(default_factory=list)
-
-    @property
-    def broker(self) -> Broker:
-        """The broker inside the server."""
-        return self.server.broker
 
     def tls(self, profile: str) -> attester.TlsMaterial:
         """A client's TLS files."""
@@ -260,9 +254,26 @@ class Factory:
             )
 
     def close(self) -> None:
-        """Stop everything."""
+        """Close every channel."""
         for channel in self._channels:
             channel.close()
+        self._channels.clear()
+
+
+@dataclass
+class Factory(Remote):
+    """A broker in this process."""
+
+    server: Server = field(kw_only=True)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker inside the server."""
+        return self.server.broker
+
+    def close(self) -> None:
+        """Stop everything."""
+        super().close()
         self.server.stop()
 
 
@@ -336,10 +347,13 @@ def start_factory(
     clock = Clock()
     server = Server(Broker.open(config, clock=clock))
     port = server.start("127.0.0.1:0")
-    return Factory(installation, config, vendors, clock, server, port)
+    return Factory(installation, config, vendors, port, clock, server=server)
 
 
-def furnish(made: Factory) -> Factory:
+R = TypeVar("R", bound=Remote)
+
+
+def furnish(made: R) -> R:
     """Two jurisdictions, a node with two GPUs and one with one in France, one in the United States."""
     made.enrol_site("fra-1", "FR")
     made.enrol_site("ash-1", "US")
