@@ -31,6 +31,9 @@ from audit.tables import (
 from audit.tiles import integrate
 
 DEFAULT_BATCH: Final = 1024
+MAX_BATCH: Final = 16_384
+"""Both databases take more than so many values in one statement."""
+
 _STATE_ID: Final = 1
 
 
@@ -44,11 +47,11 @@ class Sequencer:
 
         Raises:
             MalformedError: the key's name is not the origin, so that no verifier would accept a checkpoint.
-            ValueError: the batch is not positive.
+            ValueError: the batch is not between 1 and `MAX_BATCH`.
         """
         if signer.verifier.name != origin:
             raise MalformedError("checkpoint", f"key {signer.verifier.name!r} may not sign for {origin!r}")
-        if batch < 1:
+        if not 1 <= batch <= MAX_BATCH:
             raise ValueError(f"batch of {batch} entries")
         self._engine = engine
         self._signer = signer
@@ -70,14 +73,15 @@ class Sequencer:
                 return
         try:
             with self._engine.begin() as connection:
-                if connection.execute(select(func.count()).select_from(AUDIT_CHECKPOINT)).scalar_one():
-                    raise LogCorruptError("log: checkpoints are there, but the state row is gone; restore it")
                 empty = Frontier()
                 connection.execute(
                     insert(AUDIT_STATE).values(
                         id=_STATE_ID, origin=self._origin, tree_size=0, frontier=empty.to_bytes()
                     )
                 )
+                # Only now: a replica that is first makes the insert above fail, and its checkpoint is no damage.
+                if connection.execute(select(func.count()).select_from(AUDIT_CHECKPOINT)).scalar_one():
+                    raise LogCorruptError("log: checkpoints are there, but the state row is gone; restore it")
                 self._sign(connection, empty, now)
         except IntegrityError:  # another replica was first
             with self._engine.begin() as connection:
@@ -133,13 +137,8 @@ class Sequencer:
             )
             for row in rows
         ]
-        connection.execute(
-            update(AUDIT_ENTRY)
-            .where(AUDIT_ENTRY.c.id == bindparam("entry_id"), AUDIT_ENTRY.c.leaf_index.is_(None))
-            .values(leaf_index=bindparam("place")),
-            [{"entry_id": row.id, "place": frontier.size + offset} for offset, row in enumerate(rows)],
-        )
-        self._count_assets(connection, frontier.size, len(rows))
+        _place(connection, [row.id for row in rows], frontier.size)
+        _count_assets(connection, frontier.size)
         integrate(connection, size=frontier.size, leaf_hashes=hashes)
         grown = frontier.extend(hashes)
         moved = connection.execute(
@@ -178,51 +177,6 @@ class Sequencer:
             )
         return frontier
 
-    @staticmethod
-    def _count_assets(connection: Connection, start: int, count: int) -> None:
-        """Number each asset's entries from 1, in the order of the log."""
-        named = connection.execute(
-            select(AUDIT_ENTRY_ASSET.c.entry_id, AUDIT_ENTRY_ASSET.c.asset, AUDIT_ENTRY_ASSET.c.version)
-            .join(AUDIT_ENTRY, AUDIT_ENTRY.c.id == AUDIT_ENTRY_ASSET.c.entry_id)
-            .where(AUDIT_ENTRY.c.leaf_index >= start)
-            .order_by(AUDIT_ENTRY.c.leaf_index, AUDIT_ENTRY_ASSET.c.asset, AUDIT_ENTRY_ASSET.c.version)
-        ).all()
-        placed = connection.execute(
-            select(func.count()).select_from(AUDIT_ENTRY).where(AUDIT_ENTRY.c.leaf_index >= start)
-        ).scalar_one()
-        if placed != count:
-            raise LogCorruptError(f"log: {placed} entries stand at index {start} and after, {count} were placed there")
-        if not named:
-            return
-        assets = sorted({row.asset for row in named})
-        old = _counters(connection, assets)
-        new = dict(old)
-        numbered = []
-        for row in named:
-            new[row.asset] = new.get(row.asset, 0) + 1
-            numbered.append({"entry": row.entry_id, "name": row.asset, "number": row.version, "n": new[row.asset]})
-        connection.execute(
-            update(AUDIT_ENTRY_ASSET)
-            .where(
-                AUDIT_ENTRY_ASSET.c.entry_id == bindparam("entry"),
-                AUDIT_ENTRY_ASSET.c.asset == bindparam("name"),
-                AUDIT_ENTRY_ASSET.c.version == bindparam("number"),
-            )
-            .values(counter=bindparam("n")),
-            numbered,
-        )
-        added = [{"asset": asset, "counter": new[asset]} for asset in assets if asset not in old]
-        if added:
-            connection.execute(insert(AUDIT_ASSET_COUNTER), added)
-        moved = [{"name": asset, "n": new[asset]} for asset in assets if asset in old]
-        if moved:
-            connection.execute(
-                update(AUDIT_ASSET_COUNTER)
-                .where(AUDIT_ASSET_COUNTER.c.asset == bindparam("name"))
-                .values(counter=bindparam("n")),
-                moved,
-            )
-
     def _sign(self, connection: Connection, frontier: Frontier, now: int) -> None:
         checkpoint = Checkpoint(self._origin, frontier.size, frontier.root())
         connection.execute(
@@ -232,20 +186,66 @@ class Sequencer:
         )
 
 
-_CHUNK: Final = 1000
-"""Values of one IN list: far below what either database accepts."""
+def _place(connection: Connection, ids: Sequence[int], start: int) -> None:
+    """Give the entries `ids` (sorted) the indexes from `start` on, in one statement."""
+    entry = AUDIT_ENTRY.alias("waiting")
+    numbered = (
+        select(entry.c.id.label("entry_id"), (func.row_number().over(order_by=entry.c.id) + start - 1).label("place"))
+        .where(entry.c.id.in_(ids))
+        .subquery("numbered")
+    )
+    connection.execute(
+        update(AUDIT_ENTRY)
+        .where(AUDIT_ENTRY.c.id == numbered.c.entry_id, AUDIT_ENTRY.c.leaf_index.is_(None))
+        .values(leaf_index=numbered.c.place)
+    )
+    placed = connection.execute(
+        select(func.count()).select_from(AUDIT_ENTRY).where(AUDIT_ENTRY.c.leaf_index >= start)
+    ).scalar_one()
+    if placed != len(ids):
+        raise LogCorruptError(f"log: {placed} entries stand at index {start} and after, {len(ids)} were placed there")
 
 
-def _counters(connection: Connection, assets: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for at in range(0, len(assets), _CHUNK):
-        rows = connection.execute(
-            select(AUDIT_ASSET_COUNTER.c.asset, AUDIT_ASSET_COUNTER.c.counter).where(
-                AUDIT_ASSET_COUNTER.c.asset.in_(assets[at : at + _CHUNK])
-            )
+def _count_assets(connection: Connection, start: int) -> None:
+    """Number each asset's entries on, in the order of the log, for the entries from `start` on."""
+    named, entry, total = AUDIT_ENTRY_ASSET.alias("named"), AUDIT_ENTRY.alias("placed"), AUDIT_ASSET_COUNTER
+    place = func.row_number().over(partition_by=named.c.asset, order_by=(entry.c.leaf_index, named.c.version))
+    numbered = (
+        select(
+            named.c.entry_id,
+            named.c.asset,
+            named.c.version,
+            (func.coalesce(total.c.counter, 0) + place).label("number"),
         )
-        found.update((row.asset, row.counter) for row in rows)
-    return found
+        .join(entry, entry.c.id == named.c.entry_id)
+        .outerjoin(total, total.c.asset == named.c.asset)
+        .where(entry.c.leaf_index >= start)
+        .subquery("numbered")
+    )
+    connection.execute(
+        update(AUDIT_ENTRY_ASSET)
+        .where(
+            AUDIT_ENTRY_ASSET.c.entry_id == numbered.c.entry_id,
+            AUDIT_ENTRY_ASSET.c.asset == numbered.c.asset,
+            AUDIT_ENTRY_ASSET.c.version == numbered.c.version,
+        )
+        .values(counter=numbered.c.number)
+    )
+    counted = connection.execute(
+        select(named.c.asset, func.max(named.c.counter).label("now"), func.max(total.c.counter).label("before"))
+        .join(entry, entry.c.id == named.c.entry_id)
+        .outerjoin(total, total.c.asset == named.c.asset)
+        .where(entry.c.leaf_index >= start)
+        .group_by(named.c.asset)
+    ).all()
+    added = [{"asset": row.asset, "counter": row.now} for row in counted if row.before is None]
+    if added:
+        connection.execute(insert(total), added)
+    moved = [{"name": row.asset, "now": row.now} for row in counted if row.before is not None]
+    if moved:
+        connection.execute(
+            update(total).where(total.c.asset == bindparam("name")).values(counter=bindparam("now")), moved
+        )
 
 
 def _checked_hash(
