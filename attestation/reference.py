@@ -29,10 +29,10 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attestation.scheme import ReferenceValues
 from attestation.errors import ManifestError
 from attestation.nvgpu.abi import Mode
 from attestation.nvgpu.verify import NvGpuReference
+from attestation.scheme import ReferenceValues
 from attestation.snp.abi import FirmwareVersion, GuestPolicy, PlatformInfo, Product, TcbVersion
 from attestation.snp.verify import SnpReference
 

@@ -51,22 +51,22 @@ class ReferenceValues:
 
 
 class Scheme(Protocol):
-    """One kind of evidence.
-
-    Attributes:
-        name: as in `Evidence.scheme`.
-        slot_prefix: what its submodules are called in an Attestation Result: ``cpu``, ``gpu``.
-        checks: every rule that it applies.
-    """
+    """One kind of evidence."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102 - documented on the class
+    def name(self) -> str:
+        """As in `Evidence.scheme`."""
+        ...
 
     @property
-    def slot_prefix(self) -> str: ...  # noqa: D102 - documented on the class
+    def slot_prefix(self) -> str:
+        """What its submodules are called in an Attestation Result: ``cpu``, ``gpu``."""
+        ...
 
     @property
-    def checks(self) -> tuple[Check, ...]: ...  # noqa: D102 - documented on the class
+    def checks(self) -> tuple[Check, ...]:
+        """Every rule that it applies."""
+        ...
 
     def verify(
         self,

@@ -36,7 +36,7 @@ from keybroker.store.engine import open_engine
 from keybroker.store.schema import LEASE, SPENT_NONCE
 from keystead.binding import AssetRef
 
-ROUNDS = 4
+ROUNDS = 3
 CLIENTS = 3
 CEILING = 2
 
