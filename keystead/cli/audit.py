@@ -407,13 +407,15 @@ def _hex(data: bytes | None) -> str | None:
 
 
 def _print_problems(problems: tuple[Problem, ...]) -> None:
+    from rich.text import Text
+
     if not problems:
         return
     made = output.table("entry", "problem", "checked", "expected", "found", "how to mend it")
     for problem in problems:
         made.add_row(
             output.cell(problem.index),
-            output.cell(problem.code.value, style="bold red"),
+            Text(problem.code.value, style="bold red", no_wrap=True),
             output.cell(problem.field),
             output.cell(output.shorten(problem.expected)),
             output.cell(output.shorten(problem.actual)),

@@ -39,7 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, make_log: Callable[..., Seq
 
 
 @pytest.fixture
-def keystead(capsys: pytest.CaptureFixture[str], folder: Path) -> Keystead:
+def keystead(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Keystead:
+    monkeypatch.setenv("COLUMNS", "200")  # narrow tables fold words
+
     def invoke(*arguments: str | Path) -> tuple[int, str, str]:
         code = run([str(item) for item in arguments])
         captured = capsys.readouterr()
