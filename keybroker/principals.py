@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from keybroker.errors import NotAuthenticatedError, RoleError
+from keybroker.errors import InvalidRequestError, NotAuthenticatedError, RoleError
 
 _PART: Final = r"[a-z0-9][a-z0-9._-]{0,62}"
 _ID: Final = re.compile(
@@ -91,3 +91,24 @@ def parse_spiffe_id(uri: str, *, trust_domain: str) -> Principal:
     if (role in _TENANT_ROLES and tenant is None) or (role in _FACTORY_ROLES and tenant is not None):
         raise NotAuthenticatedError(f"client certificate: role {role.value} and tenant {tenant!r} do not go together")
     return Principal(role, match["name"], tenant)
+
+
+def new_principal(role: str, name: str, tenant: str | None) -> Principal:
+    """A principal to be issued a certificate.
+
+    Raises:
+        InvalidRequestError: an unknown role, a malformed name, or role and tenant that do not go together.
+    """
+    try:
+        principal = Principal(Role(role), name, tenant)
+        parse_spiffe_id(principal.spiffe_id("domain"), trust_domain="domain")
+    except ValueError:
+        known = ", ".join(known.value for known in Role)
+        raise InvalidRequestError("role", f"{role!r:.40} is no role; known are {known}") from None
+    except NotAuthenticatedError:
+        raise InvalidRequestError(
+            "name",
+            "names are lower-case letters, digits and ._-; owners and schedulers need a tenant, "
+            "auditors may have one, others have none",
+        ) from None
+    return principal

@@ -51,6 +51,9 @@ ROOMS: Final[dict[str, Room]] = {
     ),
     "init": Room("keystead.cli.broker", "init_app", "Make a new installation: keys, certificates, database.", _BROKER),
     "serve": Room("keystead.cli.broker", "serve_app", "Run the broker of an installation.", _BROKER),
+    "certificate": Room(
+        "keystead.cli.certificate", "app", "Issue more client certificates of an installation.", _BROKER
+    ),
     "site": Room("keystead.cli.site", "app", "Enrol sites: where hardware stands, under whose law.", _FACTORY),
     "node": Room("keystead.cli.node", "app", "Enrol nodes by their hardware identities.", _FACTORY),
     "asset": Room("keystead.cli.asset", "app", "Register models and datasets, their rules and keys.", _FACTORY),
