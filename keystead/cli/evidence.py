@@ -328,25 +328,21 @@ def conformance(
     if as_json:
         output.print_json([result.to_json() for result in results])
     else:
-        made = output.table("case", "TEE", "expected", "verdict", "", "why")
+        console = output.console()
+        name_width, tee_width = (max(len(getattr(each, name)) for each in results) for name in ("name", "tee"))
         for result in results:
             word, style = ("agrees", "green") if result.agree else ("DIFFERS", "bold red")
             if result.verdict == "unsupported" and not result.agree:
                 word, style = "not judged", "yellow"
             because = "; ".join((*result.mismatches, *filter(None, (result.why,)))) or ", ".join(result.findings)
-            made.add_row(
-                output.cell(result.name),
-                output.cell(result.tee),
-                output.cell(result.expected),
-                output.cell(result.verdict),
-                output.cell(word, style=style),
-                output.cell(because),
-            )
+            # One line a case, whatever the terminal's width: people grep it.
+            line = output.cell(f"{result.name:<{name_width}}  {result.tee:<{tee_width}}  ")
+            line.append(f"{word:<10}", style=style)
+            line.append(f"  expected {result.expected}, found {result.verdict}  {output.printable(because)}".rstrip())
+            console.print(line, soft_wrap=True)
         counts = Counter(
             "agree" if each.agree else "not judged" if each.verdict == "unsupported" else "differ" for each in results
         )
-        console = output.console()
-        console.print(made)
         console.print(
             f"{len(results)} cases: {counts['agree']} agree, {counts['differ']} differ, "
             f"{counts['not judged']} not judged (unsupported)"
