@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -87,6 +89,10 @@ def serve_app(
     metrics_port: Annotated[
         int, typer.Option(min=0, max=65_535, metavar="PORT", help="Serve Prometheus metrics on this loopback port.")
     ] = 0,
+    until_stdin_closes: Annotated[
+        bool,
+        typer.Option("--until-stdin-closes", help="End when standard input closes: with the program that started it."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the broker of an installation until it is told to stop (SIGTERM or Ctrl-C).
@@ -110,5 +116,14 @@ def serve_app(
             text = f"Broker {config.broker.name!r} listens on {config.broker.listen}. Ctrl-C ends it."
             output.console().print(output.cell(text))
         sys.stdout.flush()
+        if until_stdin_closes:
+            threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
 
     serve(config, migrate_first=migrate, ready=ready, metrics_port=metrics_port)
+
+
+def _end_with_stdin() -> None:
+    """Wait until whoever holds the other end of standard input is gone, however it ended, then end in good order."""
+    while os.read(sys.stdin.fileno(), 1 << 16):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

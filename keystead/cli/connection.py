@@ -12,6 +12,8 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, get_type_h
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from attester.errors import from_rpc_error
 from keystead.cli.exits import UsageError
@@ -77,12 +79,12 @@ class Connection:
         self._channel.close()
 
     def ready(self, *, timeout: float) -> bool:
-        """Whether the broker accepts us over mutual TLS within `timeout` seconds."""
+        """Whether the broker accepts us over mutual TLS and says, within `timeout` seconds, that it serves."""
         try:
-            grpc.channel_ready_future(self._channel).result(timeout)
-        except grpc.FutureTimeoutError:
+            answer = HealthStub(self._channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+        except grpc.RpcError:
             return False
-        return True
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
         """Call a method of one of the stubs.

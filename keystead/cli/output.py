@@ -32,6 +32,11 @@ _PIPE_WIDTH: Final = 140
 """Columns of a table that goes into a pipe or a file, where no terminal says how many there are."""
 
 
+_NARROW: Final = 110
+"""Columns below which five columns of text cannot be read beside one another."""
+
+_ASPECTS: Final = ("checked", "expected", "found", "how to mend it")
+
 _LONG_HEX: Final = re.compile(r"\b[0-9a-f]{33,}\b")
 
 
@@ -175,25 +180,43 @@ def shorten(text: str) -> str:
     return _LONG_HEX.sub(lambda match: f"{match[0][:12]}…{match[0][-8:]}", text)
 
 
-def reasons_table(reasons: Iterable[Reason]) -> Table:
+def reasons_table(reasons: Iterable[Reason], *, width: int | None = None) -> Table:
     """Every reason for a refusal: what was checked, what was asked for, what was found, how to mend it.
 
-    Reasons that differ only in what was checked, such as the same defect of eight GPUs, share a line.
-    """
-    from rich.text import Text
+    Reasons that differ only in what was checked, such as the same defect of eight GPUs, are shown as one.
 
+    Args:
+        reasons: in the order to show them in.
+        width: columns that there are; standard output's where None. On a narrow terminal the reasons stand below
+            one another instead of in a table's lines.
+    """
     lines: dict[tuple[str, str, str, str], list[str]] = {}
     for reason in reasons:
         lines.setdefault((reason.code, reason.expected, reason.actual, reason.remedy), []).append(reason.field)
-    made = table("reason", "checked", "expected", "found", "how to mend it")
-    for (code, expected, actual, remedy), fields in lines.items():
-        made.add_row(
-            Text(printable(code), style="bold red", no_wrap=True),
-            cell(shorten(_joined(fields))),
-            cell(shorten(expected)),
-            cell(shorten(actual)),
-            cell(remedy),
-        )
+    rows = [
+        (code, shorten(_joined(fields)), shorten(expected), shorten(actual), remedy)
+        for (code, expected, actual, remedy), fields in lines.items()
+    ]
+    if (console().width if width is None else width) < _NARROW:
+        return _reasons_list(rows)
+    made = table("reason", *_ASPECTS)
+    made.columns[0].no_wrap = True
+    for code, *values in rows:
+        made.add_row(cell(code, style="bold red"), *map(cell, values))
+    return made
+
+
+def _reasons_list(rows: Iterable[Sequence[str]]) -> Table:
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2))
+    made.add_column()
+    made.add_column(overflow="fold")
+    for code, *values in rows:
+        made.add_row(cell("reason", style="bold"), cell(code, style="bold red"))
+        for aspect, value in zip(_ASPECTS, values, strict=True):
+            made.add_row(cell(aspect, style="dim"), cell(value))
+        made.add_row("", "")
     return made
 
 
@@ -219,7 +242,7 @@ def print_error(code: str, message: str, *, reasons: Sequence[Reason] = (), as_j
     target = console(stderr=True)
     target.print(Text.assemble((f"{code}: ", "bold red"), printable(message)))
     if reasons:
-        target.print(reasons_table(reasons))
+        target.print(reasons_table(reasons, width=target.width))
 
 
 def confirm(question: str, *, yes: bool) -> None:

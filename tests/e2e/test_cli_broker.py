@@ -119,6 +119,16 @@ def test_sites_and_nodes(cli: Cli, tmp_path: Path) -> None:
     assert "IDENTITY_ENROLLED" in error["error"]["message"]
 
 
+def test_the_environment_names_the_profile(
+    installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEYSTEAD_PROFILE", str(installation / "clients" / "operator.toml"))
+    assert run(["node", "list", "--json"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), list)
+    monkeypatch.setenv("KEYSTEAD_PROFILE", str(installation / "clients" / "auditor.toml"))
+    assert run(["node", "list", "--json"]) == 1
+
+
 def test_a_role_is_needed(cli: Cli) -> None:
     code, out, err = cli("acme-owner", "site", "list")
     assert (code, out) == (1, "")

@@ -103,26 +103,43 @@ def test_json_and_keep(tmp_path: Path) -> None:
     assert _processes_about(kept) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_it_ends_the_broker_too(tmp_path: Path, number: signal.Signals) -> None:
-    process = _start(tmp_path)
+def _broker_of(process: subprocess.Popen[str]) -> int:
+    """Read along until the broker runs; returns its process id."""
     assert process.stdout is not None
-    pid = 0
     for line in process.stdout:
         if match := re.search(r"runs as process (\d+)", line):
-            pid = int(match[1])
-            break
-    assert pid, "the broker was never started"
+            return int(match[1])
+    raise AssertionError("the broker was never started")
+
+
+def _gone(pid: int) -> bool:
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_it_ends_the_broker_and_tidies_up(tmp_path: Path, number: signal.Signals) -> None:
+    process = _start(tmp_path)
+    pid = _broker_of(process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, out + err
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{pid}").exists()
+    assert _gone(pid)
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+    assert _processes_about(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_the_broker_ends_even_if_the_demo_is_killed(tmp_path: Path) -> None:
+    process = _start(tmp_path)
+    pid = _broker_of(process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert _gone(pid)
     assert _processes_about(tmp_path) == []
 
 

@@ -18,6 +18,7 @@ from keystead.cli.profile import Profile
 START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
+_PROBE_SECONDS: Final = 5.0
 _LOG_TAIL: Final = 2_000
 
 
@@ -66,8 +67,9 @@ class BrokerProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYSTEAD_")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-                [sys.executable, "-m", "keystead.cli.main", "serve", str(self._installation)],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "keystead.cli.main", "serve", str(self._installation), "--until-stdin-closes"],
+                # Held open for as long as this process lives: even if it is killed, the broker ends.
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=environment,
@@ -76,11 +78,12 @@ class BrokerProcess:
             )
         deadline = time.monotonic() + START_SECONDS
         with Connection(self._probe, timeout=START_SECONDS) as connection:
-            while not connection.ready(timeout=_POLL_SECONDS):
+            while not connection.ready(timeout=_PROBE_SECONDS):
                 if self._process.poll() is not None:
                     raise BrokerStartError(f"the broker ended with code {self._process.returncode}: {self._tail()}")
                 if time.monotonic() > deadline:
                     raise BrokerStartError(f"the broker did not answer within {START_SECONDS:g} s: {self._tail()}")
+                time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """End it in good order, or by force where it does not end in time; may be called again."""
@@ -97,6 +100,9 @@ class BrokerProcess:
             process.kill()
             process.wait()
             raise
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
 
     def _tail(self) -> str:
         return self._log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").strip() or "it said nothing"

@@ -91,3 +91,32 @@ def test_what_cannot_be_undone_needs_a_yes(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UsageError, match="--yes"):
         output.confirm("Revoke?", yes=False)
     output.confirm("Revoke?", yes=True)
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "109", "110", "200"])
+def test_a_denial_can_be_read_at_any_width(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    output.print_error("ACCESS_DENIED", "no", reasons=[_Reason()], as_json=False)
+    printed = capsys.readouterr().err
+    assert "JURISDICTION_NOT_PERMITTED" in printed
+    assert max(map(len, printed.splitlines())) <= int(columns)
+    words = " ".join(printed.split())
+    for word in ("site.jurisdiction", "EU", "US", "how to mend it"):
+        assert word in words
+
+
+def test_the_same_defect_of_many_devices_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = [_Reason(code="NVGPU_NONCE", field=f"gpu{n} GET_MEASUREMENTS Nonce") for n in range(3)]
+    output.print_error("ACCESS_DENIED", "no", reasons=[*reasons, _Reason(code="OTHER")], as_json=False)
+    printed = capsys.readouterr().err
+    assert printed.count("NVGPU_NONCE") == 1
+    assert "gpu0, gpu1, gpu2" in printed
+    assert "OTHER" in printed
+
+
+def test_long_hex_keeps_its_ends() -> None:
+    digest = "0123456789ab" + "0" * 44 + "89abcdef"
+    assert output.shorten(f"authentic, {digest}") == "authentic, 0123456789ab…89abcdef"
+    assert output.shorten("41bac35c482e1b7d80") == "41bac35c482e1b7d80"
