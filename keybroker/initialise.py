@@ -63,7 +63,7 @@ reference_values = "reference.toml"
 # Simulators' roots (DER). For demonstrations and tests only; the broker says so at every start.
 simulated_amd_roots = []
 simulated_nvidia_roots = []
-# AMD's certificate revocation lists (DER).
+# AMD's certificate revocation lists (DER), one for each product line in use: without it evidence is refused.
 crls = []
 result_seconds = 300           # life of an Attestation Result
 

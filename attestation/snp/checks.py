@@ -13,7 +13,9 @@ _POLICY: Final = f"{_ABI}, section 4.3, guest policy"
 _PLATFORM: Final = f"{_ABI}, section 7.3, PLATFORM_INFO"
 _TCB: Final = f"{_ABI}, TCB_VERSION"
 
-_REFETCH: Final = "Fetch the VCEK or VLEK and its chain for this chip and TCB again (keystead collateral fetch)."
+_REFETCH: Final = (
+    "Get the VCEK or VLEK for this chip and TCB, with its chain, from AMD's key distribution service again."
+)
 _FIRMWARE: Final = "Install the platform firmware and microcode that the reference values ask for, then attest again."
 _RELAUNCH: Final = "Launch the guest again with the policy that the reference values ask for."
 
@@ -92,7 +94,7 @@ CRL_MISSING = Check(
     "a revocation list of this root is given",
     "CRL",
     f"{_KDS}, revocation list",
-    "Import AMD's current CRL for the product line (keystead collateral fetch or import).",
+    "Give the verifier AMD's current CRL of the product line: attestation.crls in keystead.toml, or --crl.",
 )
 CRL_SIGNATURE = Check(
     "SNP_CRL_SIGNATURE",
