@@ -77,6 +77,7 @@ class LimitsSection(_Section):
     nonce_seconds: Annotated[int, Field(ge=60, le=7 * 86_400)] = 2 * 86_400
     message_bytes: Annotated[int, Field(ge=64 << 10, le=64 << 20)] = 4 << 20
     workers: Annotated[int, Field(ge=1, le=256)] = 16
+    concurrent_calls: Annotated[int, Field(ge=1, le=65_536)] = 1_024
     unauthenticated_records_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 60
 
 
