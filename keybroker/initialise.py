@@ -195,7 +195,7 @@ def issue_client(config: BrokerConfig, principal: Principal, *, now: int) -> Pat
     """Issue one more client certificate from the installation's own authority; returns its profile.
 
     Raises:
-        ConfigError: the authority's key is not here.
+        SigningKeyError: the authority's key is not here, or others may read it.
         AlreadyInitialisedError: a client of this name is there already.
     """
     directory = config.base
@@ -204,7 +204,15 @@ def issue_client(config: BrokerConfig, principal: Principal, *, now: int) -> Pat
     path = directory / CLIENTS / f"{profile}.toml"
     if path.exists():
         raise AlreadyInitialisedError(f"{path} is there already; nothing was overwritten")
-    _client(directory, ca, principal, trust_domain=config.broker.trust_domain, listen=config.broker.listen, now=now)
+    server = pki.load_certificate(config.path(config.tls.certificate))
+    _client(
+        directory,
+        ca,
+        principal,
+        trust_domain=config.broker.trust_domain,
+        address=_address(pki.hosts(server), config.broker.listen),
+        now=now,
+    )
     return path
 
 
@@ -253,7 +261,7 @@ def _build(
     for tenant in tenants:
         principals += [Principal(Role.OWNER, "owner", tenant), Principal(Role.SCHEDULER, "scheduler", tenant)]
     for principal in principals:
-        _client(draft, ca, principal, trust_domain=trust_domain, listen=listen, now=now)
+        _client(draft, ca, principal, trust_domain=trust_domain, address=_address(hosts, listen), now=now)
 
     engine = open_engine(config.database_url)
     try:
@@ -275,15 +283,23 @@ def _build(
     return [profile_name(principal) for principal in principals]
 
 
-def _client(directory: Path, ca: pki.Issued, principal: Principal, *, trust_domain: str, listen: str, now: int) -> None:
+def _client(
+    directory: Path, ca: pki.Issued, principal: Principal, *, trust_domain: str, address: str, now: int
+) -> None:
     profile = profile_name(principal)
     issued = pki.issue_client(ca, principal, trust_domain=trust_domain, now=now)
     issued.write(directory / CLIENTS / f"{profile}.pem", directory / CLIENTS / f"{profile}.key")
     text = (
         f"# {principal.key}\n"
-        f"address = {json.dumps(listen)}\n"
+        f"address = {json.dumps(address)}\n"
         f'ca = "../tls/ca.pem"\n'
         f'certificate = "{profile}.pem"\n'
         f'key = "{profile}.key"\n'
     )
     pki.write_new(directory / CLIENTS / f"{profile}.toml", text.encode("utf-8"))
+
+
+def _address(hosts: Sequence[str], listen: str) -> str:
+    """Where clients find the broker: the first name in its certificate, not the address that it listens on."""
+    host = hosts[0]
+    return f"[{host}]:{listen.rpartition(':')[2]}" if ":" in host else f"{host}:{listen.rpartition(':')[2]}"

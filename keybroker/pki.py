@@ -24,11 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keybroker.errors import AlreadyInitialisedError, ConfigError, SigningKeyError
-from keybroker.keys.files import write_secret
+from keybroker.keys.files import read_secret, write_secret
 from keybroker.principals import Principal
 
 _CA_DAYS = 3_650
 _LEAF_DAYS = 397
+_MAX_PEM = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +80,45 @@ def load_ca(certificate_path: Path, key_path: Path) -> Issued:
     """Read the certificate authority back.
 
     Raises:
-        ConfigError: a file is missing or is not what it should be.
+        ConfigError: a file is not what it should be, or the certificate is missing.
+        SigningKeyError: the key is missing, or others may read it.
     """
     try:
         certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
-        key = load_pem_private_key(key_path.read_bytes(), None)
-    except (OSError, ValueError) as error:
+        key = load_pem_private_key(read_secret(key_path, limit=_MAX_PEM, error=SigningKeyError), None)
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"certificate authority: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{key_path}: not an EC private key")
     return Issued(certificate, key)
+
+
+def load_certificate(path: Path) -> x509.Certificate:
+    """Read a certificate in PEM.
+
+    Raises:
+        ConfigError: the file is missing or is not what it should be.
+    """
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def hosts(certificate: x509.Certificate) -> list[str]:
+    """The names and addresses of a server certificate, in its order.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    found = [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
+    if not found:
+        raise ConfigError("the broker's certificate names no host")
+    return found
 
 
 def issue_server(ca: Issued, name: str, *, hosts: Sequence[str], now: int) -> Issued:

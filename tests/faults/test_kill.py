@@ -53,10 +53,18 @@ class Process:
         """Start it and wait until it listens; returns its port."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "keystead.cli.main", "serve", str(self.directory), "--json"],
+                [
+                    sys.executable,
+                    "-m",
+                    "keystead.cli.main",
+                    "serve",
+                    str(self.directory),
+                    "--json",
+                    "--until-stdin-closes",
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # held open: the broker ends when this test process does, whatever happens
             )
         assert self.process.stdout is not None
         with self.process.stdout as output:
@@ -72,6 +80,8 @@ class Process:
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
