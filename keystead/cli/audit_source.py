@@ -27,8 +27,6 @@ class BrokerSource:
             UsageError: the broker cannot filter by policy or lease.
             attester.errors.BrokerError: it refused, or could not be reached.
         """
-        if wanted.policy_digest is not None or wanted.lease is not None:
-            raise UsageError("--policy and --lease need --database: a broker does not filter by them")
         request = pb.QueryRecordsRequest(
             asset="" if wanted.asset is None else _asset(wanted.asset, wanted.version),
             job_uid=wanted.job or "",
@@ -41,6 +39,8 @@ class BrokerSource:
             kind="" if wanted.kind is None else wanted.kind.value,
             result="" if wanted.result is None else wanted.result.value,
             reason=wanted.reason or "",
+            policy_digest=wanted.policy_digest or "",
+            lease_id=wanted.lease or "",
             start_time=None if wanted.start_time is None else to_timestamp(wanted.start_time),
             end_time=None if wanted.end_time is None else to_timestamp(wanted.end_time),
             page_size=limit,

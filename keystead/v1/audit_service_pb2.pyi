@@ -20,7 +20,7 @@ class AuditRecord(_message.Message):
     def __init__(self, leaf_index: _Optional[int] = ..., payload: _Optional[bytes] = ..., leaf_hash: _Optional[bytes] = ...) -> None: ...
 
 class QueryRecordsRequest(_message.Message):
-    __slots__ = ("asset", "job_uid", "node_id", "hardware", "site_id", "jurisdiction", "kind", "result", "reason", "start_time", "end_time", "page_size", "page_token", "tenant", "actor")
+    __slots__ = ("asset", "job_uid", "node_id", "hardware", "site_id", "jurisdiction", "kind", "result", "reason", "start_time", "end_time", "page_size", "page_token", "tenant", "actor", "policy_digest", "lease_id")
     ASSET_FIELD_NUMBER: _ClassVar[int]
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,8 @@ class QueryRecordsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
+    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     asset: str
     job_uid: str
     node_id: str
@@ -51,7 +53,9 @@ class QueryRecordsRequest(_message.Message):
     page_token: str
     tenant: str
     actor: str
-    def __init__(self, asset: _Optional[str] = ..., job_uid: _Optional[str] = ..., node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., site_id: _Optional[str] = ..., jurisdiction: _Optional[str] = ..., kind: _Optional[str] = ..., result: _Optional[str] = ..., reason: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., tenant: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
+    policy_digest: str
+    lease_id: str
+    def __init__(self, asset: _Optional[str] = ..., job_uid: _Optional[str] = ..., node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., site_id: _Optional[str] = ..., jurisdiction: _Optional[str] = ..., kind: _Optional[str] = ..., result: _Optional[str] = ..., reason: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., tenant: _Optional[str] = ..., actor: _Optional[str] = ..., policy_digest: _Optional[str] = ..., lease_id: _Optional[str] = ...) -> None: ...
 
 class QueryRecordsResponse(_message.Message):
     __slots__ = ("records", "next_page_token")
