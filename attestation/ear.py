@@ -323,7 +323,7 @@ def _open(token: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Json]:
             raise ResultError(f"header must be alg, kid and typ {MEDIA_TYPE!r}")
         payload = jws.decode(token, key, algorithms=[ALGORITHM])
         document = json.loads(payload, parse_float=_refuse_number, parse_constant=_refuse_number)
-    except (jwt.InvalidTokenError, ValueError) as error:
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
         raise ResultError(f"not an Attestation Result: {error}") from None
     if not isinstance(document, dict) or canonical(document) != payload:
         raise ResultError("payload is not canonical JSON")

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from attestation import ear
-from attestation.composite import NodeEvidence, NodeResult, verify_node
+from attestation.composite import BINDING_NONE, NodeEvidence, NodeResult, verify_node
 from attestation.findings import Finding
 from attestation.types import Json
 from keybroker import challenge
@@ -24,7 +24,7 @@ from keybroker.errors import ChallengeError, InvalidRequestError
 from keybroker.store import nodes, sites
 from keybroker.store.nodes import NodeRow
 from keybroker.store.sites import SiteRow
-from keystead.binding import BindingError, RuntimeData, device_nonce, sha256
+from keystead.binding import BindingError, RuntimeData, check_hpke_public_key, device_nonce, sha256
 from policy.inputs import AppraisalInput, AttestationInput, DeviceInput, FindingInput
 
 
@@ -61,6 +61,8 @@ class Proof:
         lease_id: the lease that it is to renew, or empty.
         transcript: SHA-256 of the runtime data or the passport message.
         standing: who the node is.
+        present: an enrolled node made this for this session: whoever sends it is, or speaks for, that node. Evidence
+            that was recorded elsewhere proves identities too.
         attestation: what the appraisal decided, as the release policy sees it.
         document: the appraisal policy's canonical input; empty where a passport was presented.
         reasons: everything that speaks against the node; empty where nothing does.
@@ -76,6 +78,7 @@ class Proof:
     lease_id: str
     transcript: bytes
     standing: Standing
+    present: bool
     attestation: AttestationInput
     document: bytes
     reasons: tuple[Reason, ...]
@@ -104,7 +107,8 @@ def appraise(
         runtime = RuntimeData.parse(runtime_data)
     except BindingError as error:
         raise InvalidRequestError("evidence.runtime_data", str(error)) from None
-    reasons = _session_reasons(broker, runtime, grant=grant, now=now)
+    session = _session_reasons(broker, runtime, grant=grant, now=now)
+    check_hpke_key(runtime.hpke_key, "evidence.runtime_data")
     nonce = device_nonce(
         nonce=runtime.nonce,
         grant=runtime.grant,
@@ -122,7 +126,7 @@ def appraise(
         now=now,
     )
     standing = resolve(connection, identities=proven_identities(result), slots=_slots(result))
-    reasons += standing.reasons
+    reasons = [*session, *standing.reasons]
     document = _appraisal_input(result, now=now)
     decision = broker.policies.appraisal.evaluate_bytes(document)
     reasons += from_denials(decision.deny)
@@ -149,6 +153,7 @@ def appraise(
         lease_id=runtime.lease_id,
         transcript=sha256(runtime_data),
         standing=standing,
+        present=standing.node is not None and result.binding_level != BINDING_NONE and not session,
         attestation=AttestationInput(
             allow=decision.allow and result.ok,
             status=int(ear.worst_status(claims)),
@@ -161,6 +166,18 @@ def appraise(
         reasons=ordered(reasons),
         result=ear.sign(claims, broker.keys.result.private_key, key_id=broker.keys.result.key_id),
     )
+
+
+def check_hpke_key(public_key: bytes, field: str) -> None:
+    """Check, before anything is decided, that a key can be wrapped to `public_key`.
+
+    Raises:
+        InvalidRequestError: it cannot.
+    """
+    try:
+        check_hpke_public_key(public_key)
+    except BindingError as error:
+        raise InvalidRequestError(field, str(error)) from None
 
 
 def resolve(connection: Connection, *, identities: Sequence[str], slots: Sequence[str]) -> Standing:

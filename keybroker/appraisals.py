@@ -64,9 +64,8 @@ def appraise_node(
         )
     refused = ordered(reasons)
     if node is None or refused:
-        admitted = node is not None or broker.refusals.admit(
-            Kind.APPRAISAL, caller=caller, codes=[reason.code for reason in refused], now=now
-        )
+        codes = sorted({reason.code for reason in refused})
+        admitted = proof.present or broker.refusals.admit(Kind.APPRAISAL, caller=caller, codes=codes, now=now)
         entry = _remember(broker, proof=proof, caller=caller, reasons=refused, now=now) if admitted else b""
         raise DeniedError(refused, record_hash=entry)
     _remember(broker, proof=proof, caller=caller, reasons=(), now=now)

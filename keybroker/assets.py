@@ -137,7 +137,7 @@ def add_version(
         InvalidRequestError: not the next version, or a malformed field.
         StateConflictError: the asset is revoked.
     """
-    asset = _get(connection, caller, requests.asset_name(ref.asset, "ref.asset"), lock=True)
+    asset = _get(connection, caller, ref.asset, lock=True)
     if asset.state is not AssetState.ACTIVE:
         raise StateConflictError("asset", asset.asset, state=asset.state, expected=AssetState.ACTIVE)
     following = len(assets.versions(connection, asset.asset)) + 1
@@ -227,6 +227,6 @@ def _own(caller: Principal, asset: str) -> str:
 
 def _get(connection: Connection, caller: Principal, asset: str, *, lock: bool) -> AssetRow:
     # Another tenant's asset answers as one that does not exist.
-    if asset.partition("/")[0] != caller.require_tenant():
+    if requests.asset_name(asset).partition("/")[0] != caller.require_tenant():
         raise NotFoundError("asset", asset)
     return assets.get(connection, asset, lock=lock)

@@ -230,6 +230,17 @@ class Broker:
         except RequestAnsweredError as error:
             return error.response
 
+    def answered(self, *, caller: Principal, request_id: str, method: str, request_digest: bytes) -> bytes | None:
+        """The answer that `once` gave to this request before, or None: what was decided is not decided again.
+
+        Raises:
+            RequestMismatchError: the id was used for another request.
+        """
+        with self.read() as connection:
+            return idempotency.find(
+                connection, principal=caller.key, request_id=request_id, method=method, request_digest=request_digest
+            )
+
     def receipt(self, *, entry_hash: bytes, at: int) -> Receipt:
         """The log's signed promise for an entry that is committed."""
         return Receipt.issue(entry_hash=entry_hash, time=at, signer=self.keys.log)

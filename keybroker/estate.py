@@ -127,11 +127,12 @@ def set_node_state(
         NotFoundError: no such node.
         InvalidRequestError: no reason is given.
     """
-    before = nodes.get(connection, node_id)
+    before = nodes.get(connection, requests.identifier(node_id, "node_id"))
     text = requests.text(reason, "reason")
+    # The state first: it waits for whoever is granting a lease to the node now (`release`), so that none is missed.
+    row = nodes.set_state(connection, node_id, state)
     held = leases.live_of_node(connection, node_id, now=now) if state is not NodeState.ACTIVE else []
     revoke_all(connection, held, caller=caller, because=f"NODE_{state.name}", now=now)
-    row = nodes.set_state(connection, node_id, state)
     append(
         connection,
         Record.build(

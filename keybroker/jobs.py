@@ -213,7 +213,8 @@ def end(
 
 
 def _find(connection: Connection, *, tenant: str, job_uid: str, lock: bool) -> JobRow:
-    row = jobs.find_by_uid(connection, tenant=tenant, job_uid=job_uid, lock=lock)
+    wanted = requests.identifier(job_uid, "job_uid")
+    row = jobs.find_by_uid(connection, tenant=tenant, job_uid=wanted, lock=lock)
     if row is None:
         raise NotFoundError("job", job_uid)
     return row

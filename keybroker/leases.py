@@ -12,6 +12,7 @@ from audit.log import append, append_many
 from audit.receipt import Receipt
 from audit.records import Actor, Kind, Record, Result
 from audit.tables import AUDIT_ENTRY
+from keybroker import requests
 from keybroker.broker import Broker, actor
 from keybroker.errors import InvalidRequestError, StateConflictError
 from keybroker.principals import Principal
@@ -32,7 +33,7 @@ def give_back(broker: Broker, *, lease_id: str, zeroised: bool, signature: bytes
     """
     now = broker.clock()
     with broker.read() as connection:
-        lease = leases.get(connection, lease_id)
+        lease = leases.get(connection, requests.identifier(lease_id, "lease_id"))
     message = lease_return_message(lease_id=lease_id, zeroised=zeroised)
     try:
         Ed25519PublicKey.from_public_bytes(lease.signing_key).verify(signature, message)

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from audit.errors import AuditError
 from audit.log import append_many
 from keybroker.broker import Broker
-from keybroker.errors import KeybrokerError
+from keybroker.errors import KeybrokerError, StoreError
 from keybroker.leases import expire
 from keybroker.refusals import aggregate_record
-from keybroker.store import idempotency
+from keybroker.store import idempotency, leases
 
 SEQUENCE_EVERY: Final = 0.2
 """Seconds between two looks for unsequenced entries: how far proofs lag behind receipts."""
@@ -57,21 +57,30 @@ class Maintenance:
         self._broker.sequencer.run_once(self._broker.clock())
 
     def sweep(self) -> None:
-        """End leases, record counted refusals, forget old requests and challenge keys."""
+        """End leases, record counted refusals, forget old requests, spent nonces and challenge keys."""
         broker, now = self._broker, self._broker.clock()
         counted = broker.refusals.drain()
         if counted:
             records = [aggregate_record(group, count, now=now) for group, count in counted]
-            broker.commit(lambda connection: append_many(connection, records))
+            try:
+                broker.commit(lambda connection: append_many(connection, records))
+            except StoreError:
+                broker.refusals.restore(counted)
+                raise
 
         def unit(connection: Connection) -> int:
             idempotency.forget_before(connection, now - FORGET_AFTER)
             broker.epochs.delete_expired(connection, now)
+            # One epoch later than they could: a replica whose clock is behind may still accept them.
+            leases.forget_spent(connection, epoch=max(0, broker.epochs.first_useful(now) - 1))
             return expire(connection, now=now)
 
-        ended = broker.commit(unit)
-        if ended:
-            _LOG.info("leases expired", count=ended)
+        ended = total = broker.commit(unit)
+        while ended:
+            ended = broker.commit(lambda connection: expire(connection, now=now))
+            total += ended
+        if total:
+            _LOG.info("leases expired", count=total)
 
     def _loop(self, pause: float, work: Callable[[], None]) -> None:
         while not self._stop.wait(pause):

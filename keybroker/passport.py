@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from attestation import ear
 from attestation.errors import ResultError
 from keybroker import challenge
-from keybroker.appraisal import Proof, nonce_reason, resolve
+from keybroker.appraisal import Proof, check_hpke_key, nonce_reason, resolve
 from keybroker.broker import Broker
 from keybroker.denial import Reason, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
-from keystead.binding import HPKE_PUBLIC_KEY_SIZE, passport_message, sha256
+from keystead.binding import passport_message, sha256
 from policy.inputs import AttestationInput
 
 
@@ -45,8 +45,7 @@ def present(
     Raises:
         InvalidRequestError: not a current result of this broker, or not presented by the key that it names.
     """
-    if len(passport.hpke_key) != HPKE_PUBLIC_KEY_SIZE:
-        raise InvalidRequestError("passport.hpke_key", f"not the {HPKE_PUBLIC_KEY_SIZE} bytes of an HPKE public key")
+    check_hpke_key(passport.hpke_key, "passport.hpke_key")
     key = broker.keys.result
     try:
         claims = ear.verify(passport.result, keys={key.key_id: key.public_key}, issuer=broker.name, now=now)
@@ -64,9 +63,11 @@ def present(
     slots = sorted(claims.identities, key=lambda slot: (slot != "cpu0", slot))
     standing = resolve(connection, identities=[claims.identities[slot] for slot in slots], slots=slots)
     reasons: list[Reason] = [*standing.reasons]
+    current = True
     try:
         challenge.check(broker.epochs, passport.nonce, grant=grant, broker=broker.name, now=now)
     except ChallengeError as error:
+        current = False
         reasons.append(nonce_reason(error, passport.nonce))
     return Proof(
         nonce=passport.nonce,
@@ -79,6 +80,7 @@ def present(
         lease_id="",
         transcript=sha256(message),
         standing=standing,
+        present=standing.node is not None and current,
         attestation=AttestationInput(
             allow=not claims.codes,
             status=int(claims.status),

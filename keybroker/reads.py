@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields, replace
 
 from audit import proof, query
-from audit.errors import EntryNotFoundError
+from audit.checkpoint import Checkpoint
+from audit.errors import EntryNotFoundError, MalformedError, ProofError
 from audit.log import append
-from audit.records import Kind, Record, Result
+from audit.note import SignedNote
+from audit.records import MAX_INTEGER, MAX_TEXT, Kind, Record, Result, looks_like_key
 from keybroker.broker import Broker, actor
+from keybroker.errors import InvalidRequestError, RoleError
 from keybroker.principals import Principal
+from keystead.binding import sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +30,15 @@ def search(broker: Broker, *, caller: Principal, wanted: query.Filter, limit: in
 
     Raises:
         QueryError: a filter or cursor that cannot be used.
+        RoleError: a tenant's auditor asks for another tenant.
     """
+    if caller.tenant is not None and wanted.tenant not in (None, caller.tenant):
+        raise RoleError(f"filter: this certificate sees the records of tenant {caller.tenant!r} only")
     if caller.tenant is not None:
         wanted = replace(wanted, tenant=caller.tenant)
     with broker.read() as connection:
         page = query.query(connection, wanted, limit=limit, cursor=cursor)
-    asked = tuple(
-        f"{field.name}={value}" for field in fields(wanted) if (value := getattr(wanted, field.name)) is not None
-    )
-    _remember(broker, caller=caller, detail={"filter": asked, "records": len(page.entries)})
+    _remember(broker, caller=caller, detail=_asked(wanted) | {"records": len(page.entries)})
     return Reading(page.entries, page.next_cursor)
 
 
@@ -42,16 +47,44 @@ def prove(broker: Broker, *, caller: Principal, index: int, older: bytes | None)
 
     Raises:
         EntryNotFoundError: no such record, or another tenant's.
-        AuditError: there can be no such proof.
+        InvalidRequestError: `older` is no checkpoint of this log that the newest one can continue.
     """
+    missing = EntryNotFoundError(f"entry {index}: not in the log")
+    if index > MAX_INTEGER:
+        raise missing
+    if older is not None:
+        _check_older(older)
     with broker.read() as connection:
         if caller.tenant is not None:
             record = query.get(connection, index).record()
             if record is None or record.tenant != caller.tenant:
-                raise EntryNotFoundError(f"log: no entry {index}")
-        bundle = proof.build(connection, index, older=older)
+                raise missing  # in the words of `query.get`: the two cases look alike
+        try:
+            bundle = proof.build(connection, index, older=older)
+        except ProofError as error:
+            raise InvalidRequestError("old_checkpoint", str(error)) from None
     _remember(broker, caller=caller, detail={"proved_index": index})
     return bundle
+
+
+def _check_older(older: bytes) -> None:
+    try:
+        Checkpoint.parse_text(SignedNote.parse(older).text)
+    except MalformedError as error:
+        raise InvalidRequestError("old_checkpoint", str(error)) from None
+
+
+def _asked(wanted: query.Filter) -> dict[str, str | int | tuple[str, ...]]:
+    """What was asked for, as a record may have it: values that could be keys stand in the digest only."""
+    given = {field.name: value for field in fields(wanted) if (value := getattr(wanted, field.name)) is not None}
+    texts = (f"{name}={value}" for name, value in given.items())
+    shown = tuple(text if len(text) <= MAX_TEXT and not looks_like_key(text) else _name(text) for text in texts)
+    digest = sha256(json.dumps(given, sort_keys=True).encode("ascii")).hex()
+    return {"filter": shown, "filter_digest": digest}
+
+
+def _name(text: str) -> str:
+    return f"{text.partition('=')[0]}=(in filter_digest)"
 
 
 def checkpoint(broker: Broker) -> str:

@@ -65,6 +65,12 @@ class RefusalLimiter:
             counts, self._counts = self._counts, Counter()
         return sorted(counts.items())
 
+    def restore(self, counted: Sequence[tuple[RefusalGroup, int]]) -> None:
+        """Put back what `drain` returned and could not be recorded."""
+        with self._lock:
+            for group, count in counted:
+                self._counts[group] += count
+
 
 def aggregate_record(group: RefusalGroup, count: int, *, now: int) -> Record:
     """The record for `count` refusals that got none of their own."""

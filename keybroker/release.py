@@ -21,7 +21,7 @@ from attestation.composite import NodeEvidence
 from audit.log import append
 from audit.receipt import Receipt
 from audit.records import Kind, Record, Result
-from keybroker import challenge
+from keybroker import challenge, requests
 from keybroker.appraisal import Proof, appraise
 from keybroker.broker import Broker, actor
 from keybroker.denial import DeniedError, Reason, from_denials, ordered
@@ -218,6 +218,7 @@ def renew(broker: Broker, *, lease_id: str, evidence: NodeEvidence, runtime_data
         StoreError: it could not be committed; the lease ends when it did before.
     """
     now = broker.clock()
+    requests.identifier(lease_id, "lease_id")
     for _ in range(DECISIONS):
         with broker.read() as connection:
             lease = leases.get(connection, lease_id)
@@ -586,7 +587,11 @@ def parse_obligations(text: str) -> tuple[Obligation, ...]:
 def _recheck(
     connection: Connection, snapshot: _Snapshot, *, grant: JobGrant, refs: Sequence[AssetRef], now: int
 ) -> None:
-    """Under the job's lock: does everything that the policy was told still hold?"""
+    """Under the job's lock: does everything that the policy was told still hold, and will it until the commit?
+
+    The node and the assets are locked against changes, not against each other's leases: a quarantine or a revocation
+    that runs on another replica waits for this commit, and then finds the lease that it has to end.
+    """
     job = jobs.get(connection, grant.grant_id, lock=True)
     node = snapshot.node
     if node is None or snapshot.site is None:
@@ -595,9 +600,9 @@ def _recheck(
     holds = (
         job == snapshot.job
         and len(live | {node.node_id}) <= grant.node_ceiling
-        and nodes.get(connection, node.node_id) == node
+        and nodes.get(connection, node.node_id, share=True) == node
         and sites.get(connection, node.site_id) == snapshot.site
-        and assets.find_all_named(connection, {ref.asset for ref in refs}) == snapshot.assets
+        and assets.find_all_named(connection, {ref.asset for ref in refs}, share=True) == snapshot.assets
         and assets.find_versions(connection, refs) == snapshot.versions
     )
     if not holds:
@@ -829,9 +834,13 @@ def _denied(
     caller: Principal,
     now: int,
 ) -> DeniedError:
-    """Remember a refusal, then return it. Evidence that proves no enrolled node is anybody's: those are counted."""
+    """Remember a refusal, then return it.
+
+    Evidence that proves no enrolled node, or was not made for this session, is anybody's to send: past a limit such
+    refusals are counted, not recorded one by one.
+    """
     codes = sorted({reason.code for reason in reasons})
-    if proof.standing.node is None and not broker.refusals.admit(kind, caller=caller, codes=codes, now=now):
+    if not proof.present and not broker.refusals.admit(kind, caller=caller, codes=codes, now=now):
         return DeniedError(reasons)
 
     def unit(connection: Connection) -> bytes:

@@ -82,6 +82,11 @@ def digest(value: bytes, field: str) -> bytes:
     return value
 
 
+def page_token(value: str) -> str:
+    """Where the last page ended: nothing, or the identifier that stood last on it."""
+    return identifier(value, "page_token") if value else value
+
+
 def page_size(value: int) -> int:
     """0 means 100; never more than 1,000."""
     return min(value or 100, 1_000)

@@ -420,6 +420,9 @@ _MLKEM_KEY_SIZE: Final = 1184
 _X25519_KEY_SIZE: Final = 32
 _MLKEM_SEED_SIZE: Final = 64
 HPKE_PUBLIC_KEY_SIZE: Final = _MLKEM_KEY_SIZE + _X25519_KEY_SIZE
+_PROBE: Final = x25519.X25519PrivateKey.from_private_bytes(bytes(31) + b"\x40")
+"""A private key that guards nothing: it only tells points of small order from the others."""
+
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
@@ -477,18 +480,40 @@ class HpkePrivateKey:
             raise UnwrapError("wrapped key does not open: another recipient or context, or altered bytes") from None
 
 
+def _hpke_public_key(public_key: bytes) -> hpke.MLKEM768X25519PublicKey:
+    _exact(public_key, HPKE_PUBLIC_KEY_SIZE, "HPKE public key")
+    try:
+        return hpke.MLKEM768X25519PublicKey(
+            mlkem.MLKEM768PublicKey.from_public_bytes(public_key[:_MLKEM_KEY_SIZE]),
+            x25519.X25519PublicKey.from_public_bytes(public_key[_MLKEM_KEY_SIZE:]),
+        )
+    except ValueError as error:
+        raise BindingError(f"HPKE public key: {error}") from None
+
+
+def check_hpke_public_key(public_key: bytes) -> None:
+    """Check that `hpke_seal` can seal to `public_key`, at a fraction of what sealing costs.
+
+    Raises:
+        BindingError: it is no key of this suite: a wrong length, an encapsulation key that fails FIPS 203's modulus
+            check (section 7.2), or an X25519 point of small order (RFC 7748, section 6.1).
+    """
+    _hpke_public_key(public_key)
+    try:
+        # Whether the shared secret is all zeros depends on the point alone: every private key is a multiple of 8.
+        _PROBE.exchange(x25519.X25519PublicKey.from_public_bytes(public_key[_MLKEM_KEY_SIZE:]))
+    except ValueError:
+        raise BindingError("HPKE public key: its X25519 point is of small order") from None
+
+
 def hpke_seal(plaintext: bytes, *, public_key: bytes, info: bytes) -> bytes:
     """Seal `plaintext` to `public_key` (as `HpkePrivateKey.public_key`) in the context `info`.
 
     Raises:
         BindingError: not a public key of this suite.
     """
-    _exact(public_key, HPKE_PUBLIC_KEY_SIZE, "HPKE public key")
+    recipient = _hpke_public_key(public_key)
     try:
-        recipient = hpke.MLKEM768X25519PublicKey(
-            mlkem.MLKEM768PublicKey.from_public_bytes(public_key[:_MLKEM_KEY_SIZE]),
-            x25519.X25519PublicKey.from_public_bytes(public_key[_MLKEM_KEY_SIZE:]),
-        )
         return _SUITE.encrypt(plaintext, recipient, info)
     except ValueError as error:
         raise BindingError(f"HPKE public key: {error}") from None

@@ -110,10 +110,13 @@ class EpochKeys:
             wrapped = epochs.find(connection, epoch)
         return None if wrapped is None else self._open(epoch, wrapped, now)
 
+    def first_useful(self, now: int) -> int:
+        """The oldest epoch whose nonces are still accepted."""
+        return max(0, (now - self._lifetime_seconds) // self._epoch_seconds)
+
     def delete_expired(self, connection: Connection, now: int) -> int:
         """Remove keys whose nonces are all refused by now; returns how many. A unit of work."""
-        first_useful = (now - self._lifetime_seconds) // self._epoch_seconds
-        return epochs.delete_before(connection, first_useful)
+        return epochs.delete_before(connection, self.first_useful(now))
 
     def _open(self, epoch: int, wrapped: bytes, now: int) -> bytes:
         key = self._root.unwrap(wrapped, _context(epoch))

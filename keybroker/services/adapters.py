@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -40,6 +41,9 @@ from keystead.v1 import (
 
 M = TypeVar("M", bound=Message)
 
+_FILTER_TEXTS: Final = ("job_uid", "tenant", "actor", "node_id", "hardware", "site_id", "jurisdiction", "reason")
+_FILTER_TEXT: Final = re.compile(r"[!-~]{0,600}\Z")
+
 
 class _Adapter:
     """What every adapter has: the broker, and who calls."""
@@ -63,13 +67,12 @@ class _Adapter:
         order: str = "",
     ) -> M:
         """Run a mutation once per request id; `unit` returns the answer as a message."""
-        body = request.SerializeToString(deterministic=True)
         data = self.broker.once(
             lambda connection: unit(connection).SerializeToString(deterministic=True),
             caller=caller,
             request_id=requests.request_id(request_id),
             method=type(request).__name__,
-            request_digest=sha256(body),
+            request_digest=_digest(request),
             now=now,
             order=order,
         )
@@ -123,7 +126,14 @@ class JobAdapter(_Adapter, job_service_pb2_grpc.JobServiceServicer):
     ) -> job_service_pb2.AuthorizeJobResponse:
         """Decide about a job and sign its grant."""
         caller = self.caller(context, Role.SCHEDULER)
-        requests.request_id(request.request_id)
+        known = self.broker.answered(
+            caller=caller,
+            request_id=requests.request_id(request.request_id),
+            method=type(request).__name__,
+            request_digest=_digest(request),
+        )
+        if known is not None:
+            return job_service_pb2.AuthorizeJobResponse.FromString(known)
         authorization = jobs.authorize(
             self.broker,
             caller=caller,
@@ -334,7 +344,7 @@ class AssetAdapter(_Adapter, asset_service_pb2_grpc.AssetServiceServicer):
         caller = self.caller(context, Role.OWNER)
         limit = requests.page_size(request.page_size)
         with self.broker.read() as connection:
-            rows = assets.page(connection, caller=caller, after=request.page_token, limit=limit)
+            rows = assets.page(connection, caller=caller, after=requests.page_token(request.page_token), limit=limit)
         return asset_service_pb2.ListAssetsResponse(
             assets=[convert.asset_message(row) for row in rows],
             next_page_token=rows[-1].asset if len(rows) == limit else "",
@@ -411,7 +421,7 @@ class SiteAdapter(_Adapter, site_service_pb2_grpc.SiteServiceServicer):
         self.caller(context, Role.OPERATOR)
         limit = requests.page_size(request.page_size)
         with self.broker.read() as connection:
-            rows = sites.page(connection, after=request.page_token, limit=limit)
+            rows = sites.page(connection, after=requests.page_token(request.page_token), limit=limit)
         return site_service_pb2.ListSitesResponse(
             sites=[convert.site_message(row) for row in rows],
             next_page_token=rows[-1].site_id if len(rows) == limit else "",
@@ -478,7 +488,7 @@ class NodeAdapter(_Adapter, node_service_pb2_grpc.NodeServiceServicer):
         self.caller(context, Role.OPERATOR)
         limit = requests.page_size(request.page_size)
         with self.broker.read() as connection:
-            rows = nodes.page(connection, after=request.page_token, limit=limit)
+            rows = nodes.page(connection, after=requests.page_token(request.page_token), limit=limit)
         return node_service_pb2.ListNodesResponse(
             nodes=[convert.node_message(row) for row in rows],
             next_page_token=rows[-1].node_id if len(rows) == limit else "",
@@ -533,6 +543,10 @@ class AuditAdapter(_Adapter, audit_service_pb2_grpc.AuditServiceServicer):
         return audit_service_pb2.ProveRecordResponse(bundle=bundle.to_bytes())
 
 
+def _digest(request: Message) -> bytes:
+    return sha256(request.SerializeToString(deterministic=True))
+
+
 def _passport(message: lease_service_pb2.Passport) -> Passport:
     if not message.attestation_result.isascii():
         raise InvalidRequestError("passport.attestation_result", "not a JWT")
@@ -546,6 +560,9 @@ def _filter(request: audit_service_pb2.QueryRecordsRequest) -> query.Filter:
         result = Result(request.result) if request.result else None
     except ValueError as error:
         raise QueryError(f"{error}: no such kind or result") from None
+    for field in _FILTER_TEXTS:
+        if not _FILTER_TEXT.match(getattr(request, field)):
+            raise InvalidRequestError(field, "not at most 600 visible ASCII characters, so no record can have it")
     return query.Filter(
         asset=asset,
         version=version,
@@ -559,6 +576,8 @@ def _filter(request: audit_service_pb2.QueryRecordsRequest) -> query.Filter:
         kind=kind,
         result=result,
         reason=request.reason or None,
+        policy_digest=request.policy_digest or None,
+        lease=request.lease_id or None,
         start_time=convert.seconds(request.start_time, "start_time") if request.HasField("start_time") else None,
         end_time=convert.seconds(request.end_time, "end_time") if request.HasField("end_time") else None,
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import rfc8785
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from attestation.composite import NodeEvidence
 from attestation.types import Evidence
 from audit.receipt import Receipt
+from keybroker import requests
 from keybroker.assets import AssetView
 from keybroker.errors import InvalidRequestError
 from keybroker.grants import SignedGrant
@@ -18,7 +22,7 @@ from keybroker.store.leases import LeaseRow
 from keybroker.store.nodes import NodeRow
 from keybroker.store.schema import AssetKind, AssetState, JobState, NodeState
 from keybroker.store.sites import SiteRow
-from keystead.binding import AssetRef
+from keystead.binding import AssetRef, BindingError
 from keystead.v1 import (
     asset_ref_pb2,
     asset_service_pb2,
@@ -30,7 +34,13 @@ from keystead.v1 import (
 )
 from policy.decision import Obligation
 
-MAX_CERTIFICATES = 16
+MAX_CERTIFICATES: Final = 16
+"""In one device's chain."""
+
+_LAST_SECOND: Final = 253_402_300_799
+"""9999-12-31T23:59:59Z, the last second of a `google.protobuf.Timestamp` (timestamp.proto)."""
+
+_LABEL: Final = re.compile(r"[!-~]{1,64}\Z")
 _ASSET_KINDS = {
     asset_service_pb2.ASSET_KIND_MODEL: AssetKind.MODEL,
     asset_service_pb2.ASSET_KIND_DATASET: AssetKind.DATASET,
@@ -63,10 +73,10 @@ def seconds(value: Timestamp, field: str) -> int:
     """A `Timestamp` as integer seconds.
 
     Raises:
-        InvalidRequestError: it has a fraction, or lies before 1970.
+        InvalidRequestError: it has a fraction, or lies before 1970 or after 9999.
     """
-    if value.nanos or value.seconds < 0:
-        raise InvalidRequestError(field, "must be in whole seconds, from 1970 on")
+    if value.nanos or not 0 <= value.seconds <= _LAST_SECOND:
+        raise InvalidRequestError(field, "must be in whole seconds, from 1970 to 9999")
     return value.seconds
 
 
@@ -77,9 +87,9 @@ def asset_ref(message: asset_ref_pb2.AssetRef, field: str) -> AssetRef:
         InvalidRequestError: it is malformed.
     """
     try:
-        return AssetRef.parse(f"{message.asset}@{message.version}")
-    except ValueError as error:
-        raise InvalidRequestError(field, str(error)) from None
+        return AssetRef.parse(f"{requests.asset_name(message.asset, f'{field}.asset')}@{message.version}")
+    except BindingError:
+        raise InvalidRequestError(f"{field}.version", f"{message.version}: versions count from 1") from None
 
 
 def asset_ref_message(ref: AssetRef) -> asset_ref_pb2.AssetRef:
@@ -93,8 +103,8 @@ def device_evidence(message: evidence_pb2.DeviceEvidence, field: str) -> Evidenc
     Raises:
         InvalidRequestError: it has no slot or scheme, or more certificates than any chain has.
     """
-    if not message.slot.isascii() or not message.scheme.isascii() or not message.slot or not message.scheme:
-        raise InvalidRequestError(field, "slot and scheme are needed, in ASCII")
+    if not _LABEL.match(message.slot) or not _LABEL.match(message.scheme):
+        raise InvalidRequestError(field, "slot and scheme are needed: 1 to 64 visible ASCII characters each")
     if len(message.certificates) > MAX_CERTIFICATES:
         raise InvalidRequestError(f"{field}.certificates", f"more than {MAX_CERTIFICATES}")
     return Evidence(message.slot, message.scheme, message.data, tuple(message.certificates))

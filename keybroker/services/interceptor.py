@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from prometheus_client import Counter, Histogram
 
 from keybroker.broker import deadline
 from keybroker.denial import DeniedError
+from keybroker.errors import InvalidRequestError
 from keybroker.services.status import code_of, to_status
 
 _LOG: Final = structlog.get_logger("keystead.rpc")
@@ -49,11 +51,20 @@ class StatusInterceptor(_Interceptor):
             return handler
         inner = handler.unary_unary
 
+        deserialize = handler.request_deserializer
+
+        def read(data: bytes) -> Any:
+            # grpc would answer INTERNAL, and log a traceback, for what is the client's mistake.
+            try:
+                return data if deserialize is None else deserialize(data)
+            except DecodeError:
+                return InvalidRequestError("request", f"not a message of the request type of {method}")
+
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
             try:
                 with deadline(context.time_remaining()):
-                    response = inner(request, context)
+                    response = inner(_readable(request), context)
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
                 _finish(method, error, started)
                 _abort(context, error)
@@ -61,8 +72,14 @@ class StatusInterceptor(_Interceptor):
             return response
 
         return grpc.unary_unary_rpc_method_handler(
-            call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+            call, request_deserializer=read, response_serializer=handler.response_serializer
         )
+
+
+def _readable(request: Any) -> Any:
+    if isinstance(request, InvalidRequestError):
+        raise request
+    return request
 
 
 def _finish(method: str, error: Exception | None, started: float) -> None:

@@ -95,9 +95,11 @@ def get(connection: Connection, asset: str, *, lock: bool = False) -> AssetRow:
     return row
 
 
-def find_all_named(connection: Connection, names: Iterable[str]) -> dict[str, AssetRow]:
-    """Those of `names` that exist, by name."""
-    statement = select(ASSET).where(ASSET.c.asset.in_(sorted(set(names))))
+def find_all_named(connection: Connection, names: Iterable[str], *, share: bool = False) -> dict[str, AssetRow]:
+    """Those of `names` that exist, by name; with `share`, none is changed before this transaction ends."""
+    statement = select(ASSET).where(ASSET.c.asset.in_(sorted(set(names)))).order_by(ASSET.c.asset)
+    if share:
+        statement = statement.with_for_update(read=True)
     return {row.asset: row for row in find_all(connection, statement, AssetRow)}
 
 

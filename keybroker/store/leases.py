@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from keybroker.errors import AlreadyExistsError, NonceSpentError, NotFoundError, StateConflictError
 from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, references, values
 from keybroker.store.schema import LEASE, LEASE_RENEWAL, SPENT_NONCE, LeaseState
+from keystead.binding import u64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +293,14 @@ def _end(connection: Connection, lease_ids: list[str], *, state: LeaseState, now
     if state is LeaseState.LIVE:
         raise ValueError("a lease ends by being returned, expired or revoked")
     connection.execute(update(LEASE).where(LEASE.c.lease_id.in_(lease_ids)).values(state=state, ended_at=now))
+
+
+def forget_spent(connection: Connection, *, epoch: int) -> int:
+    """Remove the nonces that were issued before `epoch`, when none of them is accepted any more; returns how many.
+
+    A nonce begins with its epoch, big-endian (`keybroker.challenge`), so their order is the order of their epochs.
+    """
+    return connection.execute(delete(SPENT_NONCE).where(SPENT_NONCE.c.nonce < u64(epoch))).rowcount
 
 
 def _spend(connection: Connection, nonce: bytes, node_id: str, *, lease_id: str, transcript: bytes, now: int) -> None:

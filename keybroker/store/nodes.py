@@ -69,13 +69,14 @@ def insert(connection: Connection, row: NodeRow) -> None:
         raise IdentityEnrolledError(device.identity, node_id=owner)
 
 
-def get(connection: Connection, node_id: str) -> NodeRow:
-    """Read a node.
+def get(connection: Connection, node_id: str, *, share: bool = False) -> NodeRow:
+    """Read a node; with `share`, no other transaction changes its state before this one ends.
 
     Raises:
         NotFoundError: there is none.
     """
-    rows = _read(connection, select(NODE).where(NODE.c.node_id == node_id))
+    statement = select(NODE).where(NODE.c.node_id == node_id)
+    rows = _read(connection, statement.with_for_update(read=True) if share else statement)
     if not rows:
         raise NotFoundError("node", node_id)
     return rows[0]
