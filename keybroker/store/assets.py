@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, tuple_, update
 
 from keybroker.errors import AlreadyExistsError, NotFoundError
 from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, references, values
 from keybroker.store.schema import ASSET, ASSET_VERSION, AssetKind, AssetState
 from keystead.binding import AssetRef
+
+_NAMED: Final = select(ASSET).where(ASSET.c.asset.in_(bindparam("names", expanding=True))).order_by(ASSET.c.asset)
+_NAMED_SHARED: Final = _NAMED.with_for_update(read=True)
+_VERSION: Final = select(ASSET_VERSION).where(
+    ASSET_VERSION.c.asset == bindparam("asset"), ASSET_VERSION.c.version == bindparam("version")
+)
+_VERSIONS_NAMED: Final = select(ASSET_VERSION).where(
+    tuple_(ASSET_VERSION.c.asset, ASSET_VERSION.c.version).in_(bindparam("refs", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +107,8 @@ def get(connection: Connection, asset: str, *, lock: bool = False) -> AssetRow:
 
 def find_all_named(connection: Connection, names: Iterable[str], *, share: bool = False) -> dict[str, AssetRow]:
     """Those of `names` that exist, by name; with `share`, none is changed before this transaction ends."""
-    statement = select(ASSET).where(ASSET.c.asset.in_(sorted(set(names)))).order_by(ASSET.c.asset)
-    if share:
-        statement = statement.with_for_update(read=True)
-    return {row.asset: row for row in find_all(connection, statement, AssetRow)}
+    wanted = {"names": sorted(set(names))}
+    return {row.asset: row for row in find_all(connection, _NAMED_SHARED if share else _NAMED, AssetRow, wanted)}
 
 
 def page(connection: Connection, *, tenant: str, after: str = "", limit: int = 100) -> list[AssetRow]:
@@ -138,8 +146,7 @@ def get_version(connection: Connection, ref: AssetRef) -> AssetVersionRow:
     Raises:
         NotFoundError: there is none.
     """
-    statement = select(ASSET_VERSION).where(ASSET_VERSION.c.asset == ref.asset, ASSET_VERSION.c.version == ref.version)
-    row = find_one(connection, statement, AssetVersionRow)
+    row = find_one(connection, _VERSION, AssetVersionRow, {"asset": ref.asset, "version": ref.version})
     if row is None:
         raise NotFoundError("asset version", str(ref))
     return row
@@ -148,8 +155,7 @@ def get_version(connection: Connection, ref: AssetRef) -> AssetVersionRow:
 def find_versions(connection: Connection, refs: Iterable[AssetRef]) -> dict[AssetRef, AssetVersionRow]:
     """Those of `refs` that exist."""
     wanted = sorted({(ref.asset, ref.version) for ref in refs})
-    statement = select(ASSET_VERSION).where(tuple_(ASSET_VERSION.c.asset, ASSET_VERSION.c.version).in_(wanted))
-    return {row.ref: row for row in find_all(connection, statement, AssetVersionRow)}
+    return {row.ref: row for row in find_all(connection, _VERSIONS_NAMED, AssetVersionRow, {"refs": wanted})}
 
 
 def versions(connection: Connection, asset: str) -> list[AssetVersionRow]:

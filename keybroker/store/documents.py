@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from keybroker.errors import NotFoundError
-from keybroker.store.rows import insert_if_absent
+from keybroker.store.rows import insert_all_if_absent
 from keybroker.store.schema import DOCUMENT
 from keystead.binding import sha256
+
+_BY_DIGEST: Final = select(DOCUMENT.c.content).where(DOCUMENT.c.digest == bindparam("digest"))
 
 
 def put(connection: Connection, content: bytes, *, now: int) -> bytes:
     """Store `content` unless it is there; returns its SHA-256 digest."""
-    digest = sha256(content)
-    insert_if_absent(connection, DOCUMENT, {"digest": digest, "content": content, "created_at": now})
-    return digest
+    return _put_all(connection, [content], now=now)[0]
 
 
 def get(connection: Connection, digest: bytes) -> bytes:
@@ -26,7 +27,7 @@ def get(connection: Connection, digest: bytes) -> bytes:
     Raises:
         NotFoundError: there is none.
     """
-    content = connection.execute(select(DOCUMENT.c.content).where(DOCUMENT.c.digest == digest)).scalar_one_or_none()
+    content = connection.execute(_BY_DIGEST, {"digest": digest}).scalar_one_or_none()
     if content is None:
         raise NotFoundError("document", digest.hex())
     return bytes(content)
@@ -44,10 +45,8 @@ def put_decision(connection: Connection, *, appraisal: bytes, release: Sequence[
     Returns:
         The digest of the document that names them.
     """
-    for document in (appraisal, *release):
-        if document:
-            put(connection, document, now=now)
-    return put(connection, decision_index(appraisal=appraisal, release=release), now=now)
+    index = decision_index(appraisal=appraisal, release=release)
+    return _put_all(connection, [index, *filter(None, (appraisal, *release))], now=now)[0]
 
 
 def decision_index(*, appraisal: bytes, release: Sequence[bytes]) -> bytes:
@@ -57,3 +56,15 @@ def decision_index(*, appraisal: bytes, release: Sequence[bytes]) -> bytes:
         "release": [sha256(document).hex() for document in release],
     }
     return json.dumps(index, separators=(",", ":"), sort_keys=True).encode("ascii")
+
+
+def _put_all(connection: Connection, contents: Sequence[bytes], *, now: int) -> list[bytes]:
+    digests = [sha256(content) for content in contents]
+    rows = dict(zip(digests, contents, strict=True))
+    # In one order everywhere, so that two replicas that store the same documents do not deadlock.
+    insert_all_if_absent(
+        connection,
+        DOCUMENT,
+        [{"digest": digest, "content": rows[digest], "created_at": now} for digest in sorted(rows)],
+    )
+    return digests

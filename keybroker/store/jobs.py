@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from keybroker.errors import AlreadyExistsError, NotFoundError
 from keybroker.store.rows import find_one, insert_if_absent, values
 from keybroker.store.schema import JOB, JobState
+
+_BY_GRANT: Final = select(JOB).where(JOB.c.grant_id == bindparam("grant_id"))
+_BY_GRANT_LOCKED: Final = _BY_GRANT.with_for_update()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +67,7 @@ def get(connection: Connection, grant_id: str, *, lock: bool = False) -> JobRow:
     Raises:
         NotFoundError: there is none.
     """
-    statement = select(JOB).where(JOB.c.grant_id == grant_id)
-    row = find_one(connection, statement.with_for_update() if lock else statement, JobRow)
+    row = find_one(connection, _BY_GRANT_LOCKED if lock else _BY_GRANT, JobRow, {"grant_id": grant_id})
     if row is None:
         raise NotFoundError("job", grant_id)
     return row

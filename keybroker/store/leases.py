@@ -7,14 +7,30 @@ own and moves only the lease's end.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
 
 from keybroker.errors import AlreadyExistsError, NonceSpentError, NotFoundError, StateConflictError
 from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, references, values
 from keybroker.store.schema import LEASE, LEASE_RENEWAL, SPENT_NONCE, LeaseState
 from keystead.binding import u64
+
+_BY_ID: Final = select(LEASE).where(LEASE.c.lease_id == bindparam("lease_id"))
+_BY_ID_LOCKED: Final = _BY_ID.with_for_update()
+_SPENT: Final = select(SPENT_NONCE).where(
+    SPENT_NONCE.c.nonce == bindparam("nonce"), SPENT_NONCE.c.node_id == bindparam("node_id")
+)
+_LIVE_NODES: Final = (
+    select(LEASE.c.node_id)
+    .where(
+        LEASE.c.grant_id == bindparam("grant_id"),
+        LEASE.c.state == LeaseState.LIVE,
+        LEASE.c.expires_at > bindparam("now"),
+    )
+    .distinct()
+    .order_by(LEASE.c.node_id)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +161,7 @@ def get(connection: Connection, lease_id: str, *, lock: bool = False) -> LeaseRo
     Raises:
         NotFoundError: there is none.
     """
-    statement = select(LEASE).where(LEASE.c.lease_id == lease_id)
-    row = find_one(connection, statement.with_for_update() if lock else statement, LeaseRow)
+    row = find_one(connection, _BY_ID_LOCKED if lock else _BY_ID, LeaseRow, {"lease_id": lease_id})
     if row is None:
         raise NotFoundError("lease", lease_id)
     return row
@@ -160,8 +175,7 @@ def find_by_nonce(connection: Connection, *, nonce: bytes, node_id: str) -> Leas
 
 def find_spent(connection: Connection, *, nonce: bytes, node_id: str) -> SpentNonceRow | None:
     """What `node_id` used `nonce` for, be it a new lease or a renewal, or None if it did not."""
-    statement = select(SPENT_NONCE).where(SPENT_NONCE.c.nonce == nonce, SPENT_NONCE.c.node_id == node_id)
-    return find_one(connection, statement, SpentNonceRow)
+    return find_one(connection, _SPENT, SpentNonceRow, {"nonce": nonce, "node_id": node_id})
 
 
 def find_renewal(connection: Connection, *, nonce: bytes, node_id: str) -> RenewalRow | None:
@@ -249,8 +263,7 @@ def live(connection: Connection, grant_id: str, *, now: int) -> list[LeaseRow]:
 
 def live_nodes(connection: Connection, grant_id: str, *, now: int) -> tuple[str, ...]:
     """The nodes that hold a live lease of a job, sorted. Exact only under the job's lock (`jobs.get`)."""
-    statement = select(LEASE.c.node_id).where(*_live(grant_id, now)).distinct().order_by(LEASE.c.node_id)
-    return tuple(connection.execute(statement).scalars())
+    return tuple(connection.execute(_LIVE_NODES, {"grant_id": grant_id, "now": now}).scalars())
 
 
 def count_live(connection: Connection, grant_id: str, *, now: int) -> int:

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
 from keybroker.errors import AlreadyExistsError, IdentityEnrolledError, NotFoundError
 from keybroker.store.rows import insert_if_absent, page_size, references
 from keybroker.store.schema import NODE, NODE_IDENTITY, NodeState
+
+_BY_ID: Final = (
+    select(NODE, NODE_IDENTITY.c.slot, NODE_IDENTITY.c.identity)
+    .outerjoin(NODE_IDENTITY, NODE_IDENTITY.c.node_id == NODE.c.node_id)
+    .where(NODE.c.node_id == bindparam("node_id"))
+    .order_by(NODE_IDENTITY.c.slot)
+)
+_BY_ID_SHARED: Final = _BY_ID.with_for_update(read=True, of=NODE)
+_OWNERS: Final = select(NODE_IDENTITY.c.identity, NODE_IDENTITY.c.node_id).where(
+    NODE_IDENTITY.c.identity.in_(bindparam("identities", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -75,11 +86,17 @@ def get(connection: Connection, node_id: str, *, share: bool = False) -> NodeRow
     Raises:
         NotFoundError: there is none.
     """
-    statement = select(NODE).where(NODE.c.node_id == node_id)
-    rows = _read(connection, statement.with_for_update(read=True) if share else statement)
+    rows = connection.execute(_BY_ID_SHARED if share else _BY_ID, {"node_id": node_id}).all()
     if not rows:
         raise NotFoundError("node", node_id)
-    return rows[0]
+    node = rows[0]
+    return NodeRow(
+        node_id=node.node_id,
+        site_id=node.site_id,
+        state=node.state,
+        created_at=node.created_at,
+        devices=tuple(DeviceRow(slot=row.slot, identity=row.identity) for row in rows if row.slot is not None),
+    )
 
 
 def find_by_identity(connection: Connection, identity: str) -> NodeRow | None:
@@ -91,10 +108,8 @@ def find_by_identity(connection: Connection, identity: str) -> NodeRow | None:
 
 def resolve(connection: Connection, identities: Iterable[str]) -> dict[str, str]:
     """Which node has each of `identities`; those that are enrolled nowhere are absent."""
-    statement = select(NODE_IDENTITY.c.identity, NODE_IDENTITY.c.node_id).where(
-        NODE_IDENTITY.c.identity.in_(sorted(set(identities)))
-    )
-    return {row.identity: row.node_id for row in connection.execute(statement)}
+    wanted = {"identities": sorted(set(identities))}
+    return {row.identity: row.node_id for row in connection.execute(_OWNERS, wanted)}
 
 
 def page(connection: Connection, *, after: str = "", limit: int = 100, site_id: str | None = None) -> list[NodeRow]:

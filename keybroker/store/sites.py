@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from keybroker.errors import AlreadyExistsError, NotFoundError
 from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, values
 from keybroker.store.schema import SITE, SiteState
+
+_BY_ID: Final = select(SITE).where(SITE.c.site_id == bindparam("site_id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ def get(connection: Connection, site_id: str) -> SiteRow:
     Raises:
         NotFoundError: there is none.
     """
-    row = find_one(connection, select(SITE).where(SITE.c.site_id == site_id), SiteRow)
+    row = find_one(connection, _BY_ID, SiteRow, {"site_id": site_id})
     if row is None:
         raise NotFoundError("site", site_id)
     return row
