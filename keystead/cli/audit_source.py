@@ -24,7 +24,6 @@ class BrokerSource:
         """One page of the entries that `wanted` describes.
 
         Raises:
-            UsageError: the broker cannot filter by policy or lease.
             attester.errors.BrokerError: it refused, or could not be reached.
         """
         request = pb.QueryRecordsRequest(
