@@ -6,17 +6,15 @@ exception means that the evidence could not be judged at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import JsonValue
 from sqlalchemy import Connection
 
 from attestation import ear
 from attestation.composite import BINDING_NONE, NodeEvidence, NodeResult, verify_node
 from attestation.findings import Finding
-from attestation.types import Json
 from keybroker import challenge
 from keybroker.broker import Broker
 from keybroker.denial import Reason, from_denials, from_findings, ordered
@@ -25,6 +23,7 @@ from keybroker.store import nodes, sites
 from keybroker.store.nodes import NodeRow
 from keybroker.store.sites import SiteRow
 from keystead.binding import BindingError, RuntimeData, check_hpke_public_key, device_nonce, sha256
+from policy.documents import encode_document
 from policy.inputs import AppraisalInput, AttestationInput, DeviceInput, FindingInput
 
 
@@ -312,21 +311,8 @@ def _finding_reasons(result: NodeResult) -> list[Reason]:
     return reasons
 
 
-def json_claims(claims: Mapping[str, Json]) -> dict[str, JsonValue]:
-    """Claims as plain JSON containers, as the policy's models take them."""
-    return {name: _plain(value) for name, value in claims.items()}
-
-
-def _plain(value: Json) -> JsonValue:
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
-
-
 def _appraisal_input(result: NodeResult, *, now: int) -> bytes:
-    return AppraisalInput(
+    document = AppraisalInput(
         now=now,
         binding_level=result.binding_level,
         node_findings=tuple(_finding_input(finding) for finding in result.findings),
@@ -336,10 +322,17 @@ def _appraisal_input(result: NodeResult, *, now: int) -> bytes:
                 scheme=device.scheme,
                 simulated=device.simulated,
                 identity=None if device.identity is None else str(device.identity),
-                claims=json_claims(device.claims),
+                claims={},
                 findings=tuple(_finding_input(finding) for finding in device.findings),
                 collateral_age=dict(device.collateral_age),
             )
             for device in result.devices
         ),
-    ).to_bytes()
+    )
+    # Claims may be any JSON, which is what the encoding checks: to check and copy them in the model too costs more than
+    # all else about this document.
+    devices = [
+        {**checked.to_input(), "claims": device.claims}
+        for checked, device in zip(document.devices, result.devices, strict=True)
+    ]
+    return encode_document({**document.to_input(), "devices": devices}, what=type(document).__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,6 +43,7 @@ from keystead.binding import (
     grant_digest,
     hpke_info,
     hpke_seal,
+    sha256,
 )
 from policy.decision import Obligation
 from policy.inputs import (
@@ -161,15 +162,21 @@ def acquire(
         else:
             raise InvalidRequestError("proof", "neither evidence nor passport")
         repeated = _repeated(connection, proof, now=now)
+        snapshot = None
+        if repeated is None:
+            snapshot = _snapshot(connection, signed=signed, grant=grant, refs=wanted, proof=proof, now=now)
     reasons = [*proof.reasons, *_scope_reasons(proof, assets=asset_list_digest(wanted), lease_id="")]
     if repeated is not None:
         lease, because = repeated
         if because is None and not reasons:
-            return _answer(broker, lease)
+            return _answer(broker, lease, versions={})
         reasons += [] if because is None else [because]
     for _ in range(DECISIONS):
-        with broker.read() as connection:
-            snapshot = _snapshot(connection, signed=signed, grant=grant, refs=wanted, proof=proof, now=now)
+        if snapshot is None:
+            with broker.read() as connection:
+                snapshot = _snapshot(
+                    connection, signed=signed, grant=grant, refs=wanted, proof=proof, now=now, again=True
+                )
         verdict = _decide(broker, stage="acquire", grant=grant, refs=wanted, proof=proof, snapshot=snapshot, now=now)
         refused = ordered([*reasons, *verdict.reasons])
         if refused:
@@ -187,11 +194,12 @@ def acquire(
                 now=now,
             )
         except _StaleError:
+            snapshot = None
             continue
         except NonceSpentError as error:
             refused = (_spent_reason(error),)
             break
-        return _answer(broker, lease)
+        return _answer(broker, lease, versions=snapshot.versions)
     else:
         raise StateConflictError("job", grant.job_uid, state="changing", expected="at rest for a moment")
     raise _denied(
@@ -465,18 +473,23 @@ def _snapshot(
     refs: Sequence[AssetRef],
     proof: Proof,
     now: int,
+    again: bool = False,
 ) -> _Snapshot:
+    """What to decide on; `again` reads the node anew, where `proof` was not made in the same transaction."""
+    node, site = proof.standing.node, proof.standing.site
+    if again and node is not None:
+        node = nodes.get(connection, node.node_id)
+        site = sites.get(connection, node.site_id)
     job = jobs.get(connection, grant.grant_id)
     if signed is not None and job.grant != signed.grant:
         raise NotFoundError("job", grant.grant_id)
-    node = None if proof.standing.node is None else nodes.get(connection, proof.standing.node.node_id)
     return _Snapshot(
         job=job,
         live_nodes=leases.live_nodes(connection, grant.grant_id, now=now),
         assets=assets.find_all_named(connection, {ref.asset for ref in refs}),
         versions=assets.find_versions(connection, refs),
         node=node,
-        site=None if node is None else sites.get(connection, node.site_id),
+        site=site,
     )
 
 
@@ -628,6 +641,20 @@ def _commit_lease(
     if node is None or site is None:
         raise _StaleError
 
+    record = _record(
+        broker,
+        kind=Kind.LEASE_GRANTED,
+        grant=grant,
+        refs=refs,
+        proof=proof,
+        verdict=verdict,
+        reasons=(),
+        lease_id=lease_id,
+        caller=caller,
+        expires_at=expires_at,
+        now=now,
+    )
+
     def unit(connection: Connection) -> LeaseRow:
         _recheck(connection, snapshot, grant=grant, refs=refs, now=now)
         repeated = _repeated(connection, proof, now=now)
@@ -638,20 +665,6 @@ def _commit_lease(
             raise NonceSpentError(
                 nonce=proof.nonce, node_id=node.node_id, lease_id=lease.lease_id, transcript=lease.transcript
             )
-        record = _record(
-            broker,
-            connection,
-            kind=Kind.LEASE_GRANTED,
-            grant=grant,
-            refs=refs,
-            proof=proof,
-            verdict=verdict,
-            reasons=(),
-            lease_id=lease_id,
-            caller=caller,
-            expires_at=expires_at,
-            now=now,
-        )
         row = LeaseRow(
             lease_id=lease_id,
             nonce=proof.nonce,
@@ -670,7 +683,7 @@ def _commit_lease(
             ended_at=None,
             renewed_count=0,
             next_nonce=next_nonce,
-            entry_hash=append(connection, record).entry_hash,
+            entry_hash=_put(connection, record, proof=proof, verdict=verdict, now=now),
             attestation_result=proof.result,
             obligations=_obligations_text(verdict.obligations),
         )
@@ -695,25 +708,25 @@ def _commit_renewal(
     next_nonce = challenge.issue(broker.epochs, grant=proof.grant, broker=broker.name, now=now).nonce
     expires_at = min(now + _lifetime(broker, verdict.obligations), grant.not_after)
 
+    record = _record(
+        broker,
+        kind=Kind.LEASE_RENEWED,
+        grant=grant,
+        refs=refs,
+        proof=proof,
+        verdict=verdict,
+        reasons=(),
+        lease_id=lease.lease_id,
+        caller=caller,
+        expires_at=expires_at,
+        now=now,
+    )
+
     def unit(connection: Connection) -> tuple[RenewalRow, LeaseRow]:
         _recheck(connection, snapshot, grant=grant, refs=refs, now=now)
         repeated = _repeated_renewal(connection, proof, lease=lease)
         if isinstance(repeated, RenewalRow):
             return repeated, leases.get(connection, lease.lease_id)
-        record = _record(
-            broker,
-            connection,
-            kind=Kind.LEASE_RENEWED,
-            grant=grant,
-            refs=refs,
-            proof=proof,
-            verdict=verdict,
-            reasons=(),
-            lease_id=lease.lease_id,
-            caller=caller,
-            expires_at=expires_at,
-            now=now,
-        )
         row = RenewalRow(
             nonce=proof.nonce,
             node_id=lease.node_id,
@@ -726,7 +739,7 @@ def _commit_renewal(
             renewed_at=now,
             expires_at=expires_at,
             next_nonce=next_nonce,
-            entry_hash=append(connection, record).entry_hash,
+            entry_hash=_put(connection, record, proof=proof, verdict=verdict, now=now),
             attestation_result=proof.result,
             obligations=_obligations_text(verdict.obligations),
         )
@@ -735,12 +748,19 @@ def _commit_renewal(
     return broker.commit(unit, order=grant.grant_id)
 
 
-def _answer(broker: Broker, lease: LeaseRow) -> Granted:
-    """Wrap the keys of a lease that is on stable storage; nothing before this line has touched one."""
+def _answer(broker: Broker, lease: LeaseRow, *, versions: Mapping[AssetRef, AssetVersionRow]) -> Granted:
+    """Wrap the keys of a lease that is on stable storage; nothing before this line has touched one.
+
+    Args:
+        broker: the running broker.
+        lease: the lease.
+        versions: those of its asset versions that its own transaction has read; others are read now.
+    """
     keys = []
     with broker.read() as connection:
         for text in lease.assets:
-            version = assets.get_version(connection, AssetRef.parse(text))
+            ref = AssetRef.parse(text)
+            version = versions.get(ref) or assets.get_version(connection, ref)
             data_key = broker.hierarchy.unwrap_data_key(
                 connection, version.wrapped_key, tenant=lease.tenant, ref=version.ref, key_id=version.key_id
             )
@@ -775,7 +795,6 @@ def _renewed(broker: Broker, lease: LeaseRow, renewal: RenewalRow) -> Granted:
 
 def _record(
     broker: Broker,
-    connection: Connection,
     *,
     kind: Kind,
     grant: JobGrant,
@@ -811,14 +830,18 @@ def _record(
         jurisdiction=None if site is None else site.jurisdiction,
         assets=tuple(str(ref) for ref in refs),
         policy_digest=broker.policies.release.digest,
-        input_digest=documents.put_decision(
-            connection, appraisal=proof.document, release=verdict.documents, now=now
-        ).hex(),
+        input_digest=sha256(documents.decision_index(appraisal=proof.document, release=verdict.documents)).hex(),
         result=Result.DENIED if reasons else Result.ALLOWED,
         reasons=tuple(sorted({reason.code for reason in reasons})),
         lease=lease_id,
         detail=detail,
     )
+
+
+def _put(connection: Connection, record: Record, *, proof: Proof, verdict: _Verdict, now: int) -> bytes:
+    """Store a record and what it was decided on; the entry's hash."""
+    documents.put_decision(connection, appraisal=proof.document, release=verdict.documents, now=now)
+    return append(connection, record).entry_hash
 
 
 def _denied(
@@ -843,21 +866,21 @@ def _denied(
     if not proof.present and not broker.refusals.admit(kind, caller=caller, codes=codes, now=now):
         return DeniedError(reasons)
 
+    record = _record(
+        broker,
+        kind=kind,
+        grant=grant,
+        refs=refs,
+        proof=proof,
+        verdict=verdict,
+        reasons=reasons,
+        lease_id=lease_id,
+        caller=caller,
+        expires_at=None,
+        now=now,
+    )
+
     def unit(connection: Connection) -> bytes:
-        record = _record(
-            broker,
-            connection,
-            kind=kind,
-            grant=grant,
-            refs=refs,
-            proof=proof,
-            verdict=verdict,
-            reasons=reasons,
-            lease_id=lease_id,
-            caller=caller,
-            expires_at=None,
-            now=now,
-        )
-        return append(connection, record).entry_hash
+        return _put(connection, record, proof=proof, verdict=verdict, now=now)
 
     return DeniedError(reasons, record_hash=broker.commit(unit))
