@@ -211,6 +211,7 @@ class LeaseAdapter(_Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
         self, request: lease_service_pb2.AcquireLeaseRequest, context: grpc.ServicerContext
     ) -> lease_service_pb2.AcquireLeaseResponse:
         """Release keys to an attested node."""
+        caller = self.caller(context, Role.NODE)
         proof = request.WhichOneof("proof")
         granted = release.acquire(
             self.broker,
@@ -219,7 +220,7 @@ class LeaseAdapter(_Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
             evidence=convert.node_evidence(request.evidence) if proof == "evidence" else None,
             runtime_data=request.evidence.runtime_data,
             passport=_passport(request.passport) if proof == "passport" else None,
-            caller=self.caller(context, Role.NODE),
+            caller=caller,
         )
         return lease_service_pb2.AcquireLeaseResponse(
             lease=convert.lease_message(granted.lease),
@@ -234,12 +235,13 @@ class LeaseAdapter(_Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
         self, request: lease_service_pb2.RenewLeaseRequest, context: grpc.ServicerContext
     ) -> lease_service_pb2.RenewLeaseResponse:
         """Extend a lease."""
+        caller = self.caller(context, Role.NODE)
         granted = release.renew(
             self.broker,
             lease_id=request.lease_id,
             evidence=convert.node_evidence(request.evidence),
             runtime_data=request.evidence.runtime_data,
-            caller=self.caller(context, Role.NODE),
+            caller=caller,
         )
         return lease_service_pb2.RenewLeaseResponse(
             lease=convert.lease_message(granted.lease),

@@ -19,7 +19,7 @@ class AuditServiceStub:
     QueryRecords: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.QueryRecordsRequest, _audit_service_pb2.QueryRecordsResponse]
     """Finds records. Reading is itself recorded."""
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.GetCheckpointResponse]
-    """The newest signed checkpoint."""
+    """The newest signed checkpoint: public, like the log's verifier key. Role: any."""
     ProveRecord: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ProveRecordRequest, _audit_service_pb2.ProveRecordResponse]
     """A self-contained proof that a record is in the log, and that the log grew from an older checkpoint."""
 
@@ -40,7 +40,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.GetCheckpointRequest,
         context: _grpc.ServicerContext,
     ) -> _audit_service_pb2.GetCheckpointResponse:
-        """The newest signed checkpoint."""
+        """The newest signed checkpoint: public, like the log's verifier key. Role: any."""
 
     @_abc_1.abstractmethod
     def ProveRecord(
