@@ -335,4 +335,5 @@ def _appraisal_input(result: NodeResult, *, now: int) -> bytes:
         {**checked.to_input(), "claims": device.claims}
         for checked, device in zip(document.devices, result.devices, strict=True)
     ]
-    return encode_document({**document.to_input(), "devices": devices}, what=type(document).__name__)
+    rest = document.model_dump(mode="json", exclude={"devices"})
+    return encode_document({**rest, "devices": devices}, what=type(document).__name__)
