@@ -19,7 +19,7 @@ from keybroker import challenge
 from keybroker.broker import Broker
 from keybroker.denial import Reason, from_denials, from_findings, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
-from keybroker.store import nodes, sites
+from keybroker.store import nodes
 from keybroker.store.nodes import NodeRow
 from keybroker.store.sites import SiteRow
 from keystead.binding import BindingError, RuntimeData, check_hpke_public_key, device_nonce, sha256
@@ -189,7 +189,7 @@ def resolve(connection: Connection, *, identities: Sequence[str], slots: Sequenc
     """
     owners = nodes.resolve(connection, [identity for identity in identities if identity])
     cpu = identities[0] if identities else ""
-    node = nodes.get(connection, owners[cpu]) if cpu in owners else None
+    node, site = nodes.get_with_site(connection, owners[cpu]) if cpu in owners else (None, None)
     reasons: list[Reason] = []
     for slot, identity in zip(slots, identities, strict=True):
         if not identity:
@@ -238,7 +238,6 @@ def resolve(connection: Connection, *, identities: Sequence[str], slots: Sequenc
             )
             for identity in sorted(enrolled.keys() - set(identities))
         ]
-    site = sites.get(connection, node.site_id) if node is not None else None
     return Standing(
         node=node,
         site=site,

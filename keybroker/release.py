@@ -29,7 +29,7 @@ from keybroker.errors import InvalidRequestError, NonceSpentError, NotFoundError
 from keybroker.grants import SignedGrant, open_grant
 from keybroker.passport import Passport, present
 from keybroker.principals import Principal
-from keybroker.store import assets, documents, jobs, leases, nodes, sites
+from keybroker.store import assets, documents, jobs, leases, nodes
 from keybroker.store.assets import AssetRow, AssetVersionRow
 from keybroker.store.jobs import JobRow
 from keybroker.store.leases import LeaseRow, RenewalRow
@@ -101,8 +101,7 @@ class _Snapshot:
 
     job: JobRow
     live_nodes: tuple[str, ...]
-    assets: dict[str, AssetRow]
-    versions: dict[AssetRef, AssetVersionRow]
+    assets: dict[AssetRef, tuple[AssetRow, AssetVersionRow]]
     node: NodeRow | None
     site: SiteRow | None
 
@@ -199,7 +198,7 @@ def acquire(
         except NonceSpentError as error:
             refused = (_spent_reason(error),)
             break
-        return _answer(broker, lease, versions=snapshot.versions)
+        return _answer(broker, lease, versions={ref: version for ref, (_, version) in snapshot.assets.items()})
     else:
         raise StateConflictError("job", grant.job_uid, state="changing", expected="at rest for a moment")
     raise _denied(
@@ -478,16 +477,14 @@ def _snapshot(
     """What to decide on; `again` reads the node anew, where `proof` was not made in the same transaction."""
     node, site = proof.standing.node, proof.standing.site
     if again and node is not None:
-        node = nodes.get(connection, node.node_id)
-        site = sites.get(connection, node.site_id)
+        node, site = nodes.get_with_site(connection, node.node_id)
     job = jobs.get(connection, grant.grant_id)
     if signed is not None and job.grant != signed.grant:
         raise NotFoundError("job", grant.grant_id)
     return _Snapshot(
         job=job,
         live_nodes=leases.live_nodes(connection, grant.grant_id, now=now),
-        assets=assets.find_all_named(connection, {ref.asset for ref in refs}),
-        versions=assets.find_versions(connection, refs),
+        assets=assets.find_with_versions(connection, refs),
         node=node,
         site=site,
     )
@@ -508,7 +505,7 @@ def _decide(
     inputs: list[bytes] = []
     node = snapshot.node
     for ref in refs:
-        asset, version = snapshot.assets.get(ref.asset), snapshot.versions.get(ref)
+        asset, version = snapshot.assets.get(ref, (None, None))
         if asset is None or version is None or asset.tenant != grant.tenant:
             reasons.append(unknown_asset(ref))
             continue
@@ -613,10 +610,8 @@ def _recheck(
     holds = (
         job == snapshot.job
         and len(live | {node.node_id}) <= grant.node_ceiling
-        and nodes.get(connection, node.node_id, share=True) == node
-        and sites.get(connection, node.site_id) == snapshot.site
-        and assets.find_all_named(connection, {ref.asset for ref in refs}, share=True) == snapshot.assets
-        and assets.find_versions(connection, refs) == snapshot.versions
+        and nodes.get_with_site(connection, node.node_id, share=True) == (node, snapshot.site)
+        and assets.find_with_versions(connection, refs, share=True) == snapshot.assets
     )
     if not holds:
         raise _StaleError

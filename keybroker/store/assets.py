@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, select, tuple_, update
 
 from keybroker.errors import AlreadyExistsError, NotFoundError
-from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, references, values
+from keybroker.store.rows import (
+    find_all,
+    find_one,
+    insert_if_absent,
+    page_size,
+    prefixed,
+    references,
+    values,
+    without_prefix,
+)
 from keybroker.store.schema import ASSET, ASSET_VERSION, AssetKind, AssetState
 from keystead.binding import AssetRef
 
 _NAMED: Final = select(ASSET).where(ASSET.c.asset.in_(bindparam("names", expanding=True))).order_by(ASSET.c.asset)
-_NAMED_SHARED: Final = _NAMED.with_for_update(read=True)
 _VERSION: Final = select(ASSET_VERSION).where(
     ASSET_VERSION.c.asset == bindparam("asset"), ASSET_VERSION.c.version == bindparam("version")
 )
 _VERSIONS_NAMED: Final = select(ASSET_VERSION).where(
     tuple_(ASSET_VERSION.c.asset, ASSET_VERSION.c.version).in_(bindparam("refs", expanding=True))
 )
+_WITH_VERSIONS: Final = (
+    select(ASSET, *prefixed(ASSET_VERSION, "version", skip=["asset"]))
+    .join(ASSET_VERSION, ASSET_VERSION.c.asset == ASSET.c.asset)
+    .where(tuple_(ASSET_VERSION.c.asset, ASSET_VERSION.c.version).in_(bindparam("refs", expanding=True)))
+    .order_by(ASSET.c.asset, ASSET_VERSION.c.version)
+)
+_WITH_VERSIONS_SHARED: Final = _WITH_VERSIONS.with_for_update(read=True, of=ASSET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +65,9 @@ class AssetRow:
     state: AssetState
     max_nodes: int | None
     created_at: int
+
+
+_ASSET_FIELDS: Final = tuple(each.name for each in fields(AssetRow))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +123,9 @@ def get(connection: Connection, asset: str, *, lock: bool = False) -> AssetRow:
     return row
 
 
-def find_all_named(connection: Connection, names: Iterable[str], *, share: bool = False) -> dict[str, AssetRow]:
-    """Those of `names` that exist, by name; with `share`, none is changed before this transaction ends."""
-    wanted = {"names": sorted(set(names))}
-    return {row.asset: row for row in find_all(connection, _NAMED_SHARED if share else _NAMED, AssetRow, wanted)}
+def find_all_named(connection: Connection, names: Iterable[str]) -> dict[str, AssetRow]:
+    """Those of `names` that exist, by name."""
+    return {row.asset: row for row in find_all(connection, _NAMED, AssetRow, {"names": sorted(set(names))})}
 
 
 def page(connection: Connection, *, tenant: str, after: str = "", limit: int = 100) -> list[AssetRow]:
@@ -156,6 +173,21 @@ def find_versions(connection: Connection, refs: Iterable[AssetRef]) -> dict[Asse
     """Those of `refs` that exist."""
     wanted = sorted({(ref.asset, ref.version) for ref in refs})
     return {row.ref: row for row in find_all(connection, _VERSIONS_NAMED, AssetVersionRow, {"refs": wanted})}
+
+
+def find_with_versions(
+    connection: Connection, refs: Iterable[AssetRef], *, share: bool = False
+) -> dict[AssetRef, tuple[AssetRow, AssetVersionRow]]:
+    """Those of `refs` that exist, each with its asset.
+
+    With `share`, no other transaction changes one of these assets before this one ends.
+    """
+    wanted = {"refs": sorted({(ref.asset, ref.version) for ref in refs})}
+    found = {}
+    for row in connection.execute(_WITH_VERSIONS_SHARED if share else _WITH_VERSIONS, wanted).mappings():
+        version = AssetVersionRow(asset=row["asset"], **without_prefix(row, "version"))
+        found[version.ref] = AssetRow(**{name: row[name] for name in _ASSET_FIELDS}), version
+    return found
 
 
 def versions(connection: Connection, asset: str) -> list[AssetVersionRow]:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, select, update
 
 from keybroker.errors import AlreadyExistsError, IdentityEnrolledError, NotFoundError
-from keybroker.store.rows import insert_if_absent, page_size, references
-from keybroker.store.schema import NODE, NODE_IDENTITY, NodeState
+from keybroker.store.rows import insert_if_absent, page_size, prefixed, references, without_prefix
+from keybroker.store.schema import NODE, NODE_IDENTITY, SITE, NodeState
+from keybroker.store.sites import SiteRow
 
 _BY_ID: Final = (
     select(NODE, NODE_IDENTITY.c.slot, NODE_IDENTITY.c.identity)
@@ -19,7 +20,10 @@ _BY_ID: Final = (
     .where(NODE.c.node_id == bindparam("node_id"))
     .order_by(NODE_IDENTITY.c.slot)
 )
-_BY_ID_SHARED: Final = _BY_ID.with_for_update(read=True, of=NODE)
+_WITH_SITE: Final = _BY_ID.join(SITE, SITE.c.site_id == NODE.c.site_id).add_columns(
+    *prefixed(SITE, "site", skip=["site_id"])
+)
+_WITH_SITE_SHARED: Final = _WITH_SITE.with_for_update(read=True, of=NODE)
 _OWNERS: Final = select(NODE_IDENTITY.c.identity, NODE_IDENTITY.c.node_id).where(
     NODE_IDENTITY.c.identity.in_(bindparam("identities", expanding=True))
 )
@@ -80,23 +84,25 @@ def insert(connection: Connection, row: NodeRow) -> None:
         raise IdentityEnrolledError(device.identity, node_id=owner)
 
 
-def get(connection: Connection, node_id: str, *, share: bool = False) -> NodeRow:
-    """Read a node; with `share`, no other transaction changes its state before this one ends.
+def get(connection: Connection, node_id: str) -> NodeRow:
+    """Read a node.
 
     Raises:
         NotFoundError: there is none.
     """
-    rows = connection.execute(_BY_ID_SHARED if share else _BY_ID, {"node_id": node_id}).all()
-    if not rows:
-        raise NotFoundError("node", node_id)
-    node = rows[0]
-    return NodeRow(
-        node_id=node.node_id,
-        site_id=node.site_id,
-        state=node.state,
-        created_at=node.created_at,
-        devices=tuple(DeviceRow(slot=row.slot, identity=row.identity) for row in rows if row.slot is not None),
-    )
+    return _node(connection.execute(_BY_ID, {"node_id": node_id}).mappings().all(), node_id)
+
+
+def get_with_site(connection: Connection, node_id: str, *, share: bool = False) -> tuple[NodeRow, SiteRow]:
+    """Read a node and its site; with `share`, no other transaction changes the node before this one ends.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    statement = _WITH_SITE_SHARED if share else _WITH_SITE
+    rows = connection.execute(statement, {"node_id": node_id}).mappings().all()
+    node = _node(rows, node_id)
+    return node, SiteRow(site_id=node.site_id, **without_prefix(rows[0], "site"))
 
 
 def find_by_identity(connection: Connection, identity: str) -> NodeRow | None:
@@ -128,6 +134,20 @@ def set_state(connection: Connection, node_id: str, state: NodeState) -> NodeRow
     """
     connection.execute(update(NODE).where(NODE.c.node_id == node_id).values(state=state))
     return get(connection, node_id)
+
+
+def _node(rows: Sequence[RowMapping], node_id: str) -> NodeRow:
+    """The node whose devices are in `rows`, one each."""
+    if not rows:
+        raise NotFoundError("node", node_id)
+    node = rows[0]
+    return NodeRow(
+        node_id=node["node_id"],
+        site_id=node["site_id"],
+        state=node["state"],
+        created_at=node["created_at"],
+        devices=tuple(DeviceRow(slot=row["slot"], identity=row["identity"]) for row in rows if row["slot"] is not None),
+    )
 
 
 def _read(connection: Connection, statement: Select[Any]) -> list[NodeRow]:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Executable, Table
+from sqlalchemy import Connection, Executable, Label, RowMapping, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -48,6 +48,17 @@ def find_all(
 ) -> list[R]:
     """Every row of `statement` with `parameters`."""
     return [row_type(**found) for found in connection.execute(statement, parameters).mappings()]
+
+
+def prefixed(table: Table, prefix: str, *, skip: Sequence[str] = ()) -> list[Label[Any]]:
+    """The columns of `table` but `skip`, named ``prefix.column``, to stand beside another table's in one statement."""
+    return [column.label(f"{prefix}.{column.name}") for column in table.columns if column.name not in skip]
+
+
+def without_prefix(row: RowMapping, prefix: str) -> dict[str, Any]:
+    """What `prefixed` named in `row`, by its columns' own names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in row.items() if name.startswith(start)}
 
 
 def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:

@@ -197,6 +197,10 @@ class TestSites:
 class TestNodes:
     def test_what_was_written_is_read(self, connection: Connection) -> None:
         assert nodes.get(connection, "node-1") == NODE
+        for share in (False, True):
+            assert nodes.get_with_site(connection, "node-1", share=share) == (NODE, SITE)
+            with pytest.raises(NotFoundError, match="node 'none'"):
+                nodes.get_with_site(connection, "none", share=share)
         assert nodes.find_by_identity(connection, "nvidia-gpu:02") == NODE
         assert nodes.find_by_identity(connection, "nvidia-gpu:03") is None
         assert nodes.resolve(connection, ["amd-chip-id:01", "x:1"]) == {"amd-chip-id:01": "node-1"}
@@ -274,6 +278,21 @@ class TestAssets:
     def test_many_are_found_at_once(self, connection: Connection) -> None:
         assert assets.find_all_named(connection, ["acme/model", "acme/none"]) == {"acme/model": ASSET}
         assert assets.find_all_named(connection, []) == {}
+
+    @pytest.mark.parametrize("share", [False, True])
+    def test_versions_are_found_with_their_assets(self, connection: Connection, share: bool) -> None:
+        other, second = replace(ASSET, asset="acme/other"), replace(VERSION, version=2, created_at=NOW + 5)
+        assets.insert(connection, other)
+        others = replace(VERSION, asset="acme/other", state=AssetState.REVOKED)
+        for row in (VERSION, second, others):
+            assets.insert_version(connection, row)
+        wanted = [second.ref, others.ref, VERSION.ref, AssetRef("acme/model", 3), AssetRef("acme/none", 1)]
+        assert assets.find_with_versions(connection, wanted, share=share) == {
+            VERSION.ref: (ASSET, VERSION),
+            second.ref: (ASSET, second),
+            others.ref: (other, others),
+        }
+        assert assets.find_with_versions(connection, [], share=share) == {}
 
     def test_revocation(self, connection: Connection) -> None:
         assert assets.set_state(connection, "acme/model", AssetState.REVOKED).state is AssetState.REVOKED
