@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ObligationError,
         Reason,
     )
+    from attester.grant_file import GrantFile
     from attester.handshake import SignedGrant
     from attester.keeper import LeaseKeeper
     from attester.lease import Lease, LeaseTerms, Obligation, Receipt, acquire
@@ -51,6 +52,7 @@ __all__ = [
     "CollectionError",
     "Collector",
     "ConfigfsTsm",
+    "GrantFile",
     "Lease",
     "LeaseEndedError",
     "LeaseKeeper",
@@ -80,6 +82,7 @@ _HOMES: Final = {
     "CollectionError": "attester.errors",
     "Collector": "attester.collect.collector",
     "ConfigfsTsm": "attester.collect.configfs_tsm",
+    "GrantFile": "attester.grant_file",
     "Lease": "attester.lease",
     "LeaseEndedError": "attester.errors",
     "LeaseKeeper": "attester.keeper",

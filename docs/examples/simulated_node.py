@@ -15,7 +15,6 @@ memory and returns the lease. On real hardware ``NodeCollector(ConfigfsTsm(), Nv
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import os
 import ssl
@@ -30,7 +29,6 @@ from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.snp import CURRENT_TCB
 from attestation.snp.abi import Product
 from attestation.types import Evidence
-from keystead.binding import JobGrant
 
 PRODUCT = Product.GENOA
 
@@ -84,13 +82,6 @@ def write_evidence(directory: Path, name: str, out: Path, *, report_data: bytes,
         (out / f"{each.slot}.pem").write_text("".join(map(ssl.DER_cert_to_PEM_cert, each.certificates)))
 
 
-def read_grant_file(file: Path) -> tuple[attester.SignedGrant, bytes]:
-    """The grant and nonce that `keystead job authorize --grant-file` wrote."""
-    document = json.loads(file.read_bytes())
-    grant, signature, nonce = (base64.b64decode(document[name]) for name in ("grant", "signature", "nonce"))
-    return attester.SignedGrant(grant, signature, document["key_id"], JobGrant.parse(grant)), nonce
-
-
 def run(directory: Path, name: str, *, profile: Path, grant_file: Path, sealed: Path, now: int) -> None:
     """Attest, get a lease and its keys, open every sealed file in memory, return the lease."""
     settings = tomllib.loads(profile.read_text())
@@ -99,12 +90,12 @@ def run(directory: Path, name: str, *, profile: Path, grant_file: Path, sealed: 
         certificate=profile.parent / settings["certificate"],
         key=profile.parent / settings["key"],
     )
-    grant, nonce = read_grant_file(grant_file)
-    assets = grant.content.assets
+    file = attester.GrantFile.read(grant_file)
+    grant, assets = file.signed, file.signed.content.assets
     collector = SimulatedCollector(node(directory, name, now=now)[1])
     with (
         attester.BrokerClient(settings["address"], tls=tls) as client,
-        attester.acquire(client, collector, grant=grant, nonce=nonce, assets=assets, node_id=name) as lease,
+        attester.acquire(client, collector, grant=grant, nonce=file.nonce, assets=assets, node_id=name) as lease,
         attester.LeaseKeeper(lease),
     ):
         sys.stdout.write(f"lease {lease.terms.lease_id} until {time.ctime(lease.terms.expires_at)}\n")

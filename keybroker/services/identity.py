@@ -17,7 +17,8 @@ def principal(context: grpc.ServicerContext, *roles: Role, trust_domain: str) ->
     """
     # What gRPC itself found: the only URI SAN, and a SPIFFE ID (X.509-SVID, section 2). A DNS name or an address that
     # reads like one stands among the alternative names, too, and is none.
-    found = tuple(context.auth_context().get("peer_spiffe_id", ()))
+    value = context.auth_context().get("peer_spiffe_id", ())
+    found = (value,) if isinstance(value, bytes) else tuple(value)
     if len(found) != 1:
         raise NotAuthenticatedError("client certificate: needs exactly one URI SAN, a SPIFFE ID")
     caller = parse_spiffe_id(found[0].decode("ascii", "replace"), trust_domain=trust_domain)

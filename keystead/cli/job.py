@@ -8,11 +8,11 @@ from typing import Annotated, Final
 
 import typer
 
+from attester.grant_file import GrantFile
 from keystead.binding import AssetRef, BindingError
 from keystead.cli import instants, output
 from keystead.cli.connection import Connection, connected, request_id, to_timestamp
 from keystead.cli.exits import UsageError
-from keystead.cli.grant_file import GrantFile
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
 from keystead.v1 import asset_ref_pb2

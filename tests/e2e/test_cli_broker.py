@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from attester.grant_file import GrantFile
 from keystead.cli.demo.process import BrokerProcess, free_port
-from keystead.cli.grant_file import GrantFile
 from keystead.cli.main import run
 from keystead.cli.profile import Profile
 
@@ -177,7 +177,7 @@ def test_the_life_of_an_asset_and_a_job(cli: Cli, sealed: Path, tmp_path: Path) 
     wanted = ("--asset", "acme/llm@1", "--grant-file", str(grant))
     job = cli.json("acme-scheduler", "job", "authorize", "slurm:1", *wanted, "--purpose", "inference", "--for", "10m")
     assert job["grant_file"] == str(grant)
-    assert GrantFile.read(grant).job_grant.purposes == ("inference",)
+    assert GrantFile.read(grant).signed.content.purposes == ("inference",)
     assert cli.json("acme-scheduler", "job", "show", "slurm:1")["state"] == "open"
     ended = cli.json("acme-scheduler", "job", "end", "slurm:1")
     assert (ended["state"], ended["revoked_leases"]) == ("closed", 0)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attester.errors import CredentialError
+from attester.grant_file import GrantFile
 from keystead.binding import AssetRef, JobGrant
 from keystead.cli import instants
 from keystead.cli.exits import UsageError
-from keystead.cli.grant_file import GrantFile
 from keystead.cli.job import parse_ref
 from keystead.cli.node import parse_device, read_devices
 from keystead.cli.profile import Profile, find_profile
@@ -140,7 +141,7 @@ def test_a_grant_file_is_read_back(tmp_path: Path) -> None:
     file = tmp_path / "job.json"
     FILE.write(file)
     assert GrantFile.read(file) == FILE
-    assert FILE.job_grant.job_uid == "slurm:1"
+    assert FILE.signed.content.job_uid == "slurm:1"
 
 
 @pytest.mark.parametrize(
@@ -156,11 +157,11 @@ def test_a_grant_file_is_read_back(tmp_path: Path) -> None:
 )
 def test_bad_grant_files(change: dict[str, object]) -> None:
     document = {**json.loads(FILE.to_bytes()), **change}
-    with pytest.raises(UsageError, match="grant file"):
+    with pytest.raises(CredentialError, match="grant file"):
         GrantFile.parse(json.dumps(document).encode())
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_grant_file_or_wrong_use(data: bytes) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(CredentialError):
         GrantFile.parse(data)

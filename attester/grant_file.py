@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from keystead.binding import BindingError, JobGrant
-from keystead.cli.exits import UsageError
-from keystead.v1.job_service_pb2 import AuthorizeJobResponse
+from attester.errors import CredentialError
+from attester.handshake import SignedGrant
+from keystead.v1.job_service_pb2 import AuthorizeJobResponse, JobGrant
 from sealed.atomic import atomic_file
 
 FORMAT: Final = "keystead/v1/grant-file"
@@ -52,21 +52,21 @@ class GrantFile:
         """Read what `to_bytes` wrote.
 
         Raises:
-            UsageError: too long, not JSON, a member is missing, unknown or malformed, or the grant is no grant.
+            CredentialError: too long, not JSON, a member is missing, unknown or malformed, or the grant is no grant.
         """
         if len(data) > MAX_SIZE:
-            raise UsageError(f"grant file: {len(data)} bytes, at most {MAX_SIZE} are allowed")
+            raise CredentialError(f"grant file: {len(data)} bytes, at most {MAX_SIZE} are allowed")
         try:
             document = json.loads(data)
         except ValueError as error:
-            raise UsageError(f"grant file: not JSON: {error}") from None
+            raise CredentialError(f"grant file: not JSON: {error}") from None
         if not isinstance(document, dict) or document.keys() != _MEMBERS:
-            raise UsageError(f"grant file: must have the members {', '.join(sorted(_MEMBERS))}, and no others")
+            raise CredentialError(f"grant file: must have the members {', '.join(sorted(_MEMBERS))}, and no others")
         for name, value in document.items():
             if not isinstance(value, str):
-                raise UsageError(f"grant file: {name}: not a text")
+                raise CredentialError(f"grant file: {name}: not a text")
         if document["format"] != FORMAT:
-            raise UsageError(f"grant file: format {document['format']!a:.60}, this release reads {FORMAT}")
+            raise CredentialError(f"grant file: format {document['format']!a:.60}, this release reads {FORMAT}")
         grant = cls(
             broker=document["broker"],
             grant=_decode(document["grant"], "grant"),
@@ -74,7 +74,10 @@ class GrantFile:
             key_id=document["key_id"],
             nonce=_decode(document["nonce"], "nonce"),
         )
-        _ = grant.job_grant
+        try:
+            _ = grant.signed
+        except CredentialError as error:
+            raise CredentialError(f"grant file: {error}") from None
         return grant
 
     @classmethod
@@ -82,23 +85,20 @@ class GrantFile:
         """Read a grant file.
 
         Raises:
-            UsageError: it is none.
+            CredentialError: it is none.
             OSError: it cannot be read.
         """
         with file.open("rb") as source:
             return cls.parse(source.read(MAX_SIZE + 1))
 
     @property
-    def job_grant(self) -> JobGrant:
-        """The grant's content; that the broker signed it is for the broker to check.
+    def signed(self) -> SignedGrant:
+        """The grant as `attester.acquire` takes it; that the broker signed it is for the broker to check.
 
         Raises:
-            UsageError: not the canonical encoding of a grant.
+            CredentialError: not the canonical encoding of a grant.
         """
-        try:
-            return JobGrant.parse(self.grant)
-        except BindingError as error:
-            raise UsageError(f"grant file: {error}") from None
+        return SignedGrant.from_proto(JobGrant(grant=self.grant, signature=self.signature, key_id=self.key_id))
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -126,4 +126,4 @@ def _decode(text: str, member: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise UsageError(f"grant file: {member}: not base64") from None
+        raise CredentialError(f"grant file: {member}: not base64") from None
