@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Tests start programs while gRPC runs; its fork handlers are for processes that use gRPC after a fork, and break those
+# that only execute another program.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 # Found through `pythonpath` in pyproject.toml. Fixtures: postgres_server, postgres_url, postgres_database; opa.
 pytest_plugins = ["postgres_server", "opa_program", "factory"]
 

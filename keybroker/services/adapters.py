@@ -41,7 +41,13 @@ from keystead.v1 import (
 
 M = TypeVar("M", bound=Message)
 
-_FILTER_TEXTS: Final = ("job_uid", "tenant", "actor", "node_id", "hardware", "site_id", "jurisdiction", "reason")
+_FILTER_TEXTS: Final = tuple(
+    field.name
+    for field in audit_service_pb2.QueryRecordsRequest.DESCRIPTOR.fields
+    if field.type == field.TYPE_STRING and field.name not in ("asset", "kind", "result", "page_token")
+)
+"""Filters that are compared as they are; the others have a form of their own."""
+
 _FILTER_TEXT: Final = re.compile(r"[!-~]{0,600}\Z")
 
 
