@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,9 +45,12 @@ def register(
     purposes: Sequence[str],
     allowed: Sequence[str],
     forbidden: Sequence[str],
+    known_areas: Container[str],
     now: int,
 ) -> AssetView:
     """Register an asset and the rules that travel with it; a unit of work.
+
+    `known_areas` are the jurisdictions and groups that the release policy knows (`keybroker.policies`).
 
     Raises:
         RoleError: the asset's tenant is not the caller's.
@@ -57,7 +60,8 @@ def register(
     name = _own(caller, requests.asset_name(asset))
     if not 0 <= classification <= MAX_CLASSIFICATION:
         raise InvalidRequestError("classification", f"{classification}: 0 (public) to {MAX_CLASSIFICATION}")
-    places, refused = requests.areas(allowed, "residency.allowed"), requests.areas(forbidden, "residency.forbidden")
+    places = requests.areas(allowed, "residency.allowed", known=known_areas)
+    refused = requests.areas(forbidden, "residency.forbidden", known=known_areas)
     if not places:
         raise InvalidRequestError(
             "residency.allowed", "empty would allow no place at all; name jurisdictions or groups"

@@ -12,9 +12,10 @@ from typing import Final, Self, TypeVar
 from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine
 
+from audit.log import append
 from audit.note import NoteSigner
 from audit.receipt import Receipt
-from audit.records import Actor
+from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
 from keybroker.config import BrokerConfig
 from keybroker.errors import RequestAnsweredError, StoreTimeoutError
@@ -24,7 +25,7 @@ from keybroker.keys.root import FileRootKey
 from keybroker.keys.signing import SigningKey
 from keybroker.policies import Policies
 from keybroker.principals import Principal
-from keybroker.refusals import RefusalLimiter
+from keybroker.refusals import BROKER_ACTOR, RefusalLimiter
 from keybroker.store import idempotency
 from keybroker.store.commit import GroupCommitter
 from keybroker.store.engine import open_engine, read
@@ -240,6 +241,22 @@ class Broker:
             return idempotency.find(
                 connection, principal=caller.key, request_id=request_id, method=method, request_digest=request_digest
             )
+
+    def record_start(self) -> None:
+        """Remember that this broker started, under which policies, and whether it trusts simulated hardware."""
+        record = Record.build(
+            kind=Kind.BROKER_STARTED,
+            time=self.clock(),
+            actor=BROKER_ACTOR,
+            policy_digest=self.policies.release.digest,
+            result=Result.RECORDED,
+            detail={
+                "appraisal_policy_digest": self.policies.appraisal.digest,
+                "simulated_roots_trusted": self.trust.simulated,
+                "simulated_allowed_by_policy": self.policies.settings.allow_simulated,
+            },
+        )
+        self.commit(lambda connection: append(connection, record))
 
     def receipt(self, *, entry_hash: bytes, at: int) -> Receipt:
         """The log's signed promise for an entry that is committed."""

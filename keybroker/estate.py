@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,9 +47,10 @@ def enrol_site(
     facility: str,
     operator: str,
     valid_until: int,
+    known_areas: Container[str],
     now: int,
 ) -> SiteRow:
-    """Enrol a site; a unit of work.
+    """Enrol a site; a unit of work. `known_areas` has the countries that the release policy knows.
 
     Raises:
         InvalidRequestError: a field is missing or malformed.
@@ -59,7 +60,7 @@ def enrol_site(
         raise InvalidRequestError("site.expire_time", "must be in the future")
     row = SiteRow(
         site_id=requests.identifier(site_id, "site.site_id"),
-        jurisdiction=requests.jurisdiction(jurisdiction, "site.jurisdiction"),
+        jurisdiction=requests.jurisdiction(jurisdiction, "site.jurisdiction", known=known_areas),
         facility=requests.text(facility, "site.facility"),
         operator=requests.text(operator, "site.operator"),
         state=SiteState.ACTIVE,

@@ -49,6 +49,16 @@ class Policies:
             settings=settings,
         )
 
+    def known_areas(self) -> frozenset[str]:
+        """The countries and groups of countries that the release pack's data name; its own packs may name none."""
+        data = self.release.data.get("jurisdictions")
+        names: set[str] = set()
+        if isinstance(data, dict):
+            for kind in ("countries", "groups"):
+                section = data.get(kind)
+                names |= section.keys() if isinstance(section, dict) else set()
+        return frozenset(names)
+
 
 def shipped(name: str) -> bytes:
     """The compiled default pack `name`, as it ships with the package."""

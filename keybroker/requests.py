@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from keybroker.errors import InvalidRequestError
@@ -51,18 +51,20 @@ def names(values: Sequence[str], field: str, *, at_least: int = 0) -> tuple[str,
     return tuple(sorted(identifier(value, field) for value in values))
 
 
-def jurisdiction(value: str, field: str = "jurisdiction") -> str:
-    """ISO 3166-1 alpha-2, or ISO 3166-2."""
-    if not _JURISDICTION.match(value):
+def jurisdiction(value: str, field: str, *, known: Container[str]) -> str:
+    """ISO 3166-1 alpha-2, or ISO 3166-2, of a country that the release policy knows."""
+    if not _JURISDICTION.match(value) or value.partition("-")[0] not in known:
         raise InvalidRequestError(field, f"{value!r:.40} is not an ISO 3166-1 alpha-2 or ISO 3166-2 code")
     return value
 
 
-def areas(values: Sequence[str], field: str) -> tuple[str, ...]:
-    """Jurisdictions, named groups, or ``*``."""
+def areas(values: Sequence[str], field: str, *, known: Container[str]) -> tuple[str, ...]:
+    """Jurisdictions, named groups, or ``*``; `known` are the countries and groups that the release policy knows."""
     for value in values:
-        if not _AREA.match(value):
-            raise InvalidRequestError(field, f"{value!r:.40} is not a jurisdiction, a group such as EU, or *")
+        if not _AREA.match(value) or (value != "*" and value.partition("-")[0] not in known):
+            raise InvalidRequestError(
+                field, f"{value!r:.40} is no ISO 3166 code, no group that the release policy knows (EU, EEA), and not *"
+            )
     if len(values) > MAX_LIST or len(set(values)) != len(values):
         raise InvalidRequestError(field, f"more than {MAX_LIST} values, or one twice")
     return tuple(sorted(values))

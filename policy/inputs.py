@@ -194,7 +194,9 @@ class Settings(Document):
         default=(), description="Approved launch measurements of CPU TEEs, hex; empty: not appraised, and said so."
     )
     collateral_age_ceiling: dict[str, Duration] = Field(
-        default={"*": 30 * 86_400}, description="Oldest accepted collateral by name, in seconds; * for any other."
+        # AMD renews its revocation lists about once a year; whether one is current is the verifier's own check.
+        default={"*": 30 * 86_400, "amd-crl": 400 * 86_400},
+        description="Oldest accepted collateral by name, in seconds; * for any other.",
     )
     attestation_age_ceiling: Duration = Field(default=900, description="Oldest accepted appraisal, in seconds.")
     attestation_status_ceiling: int = Field(

@@ -292,6 +292,7 @@ class AssetAdapter(_Adapter, asset_service_pb2_grpc.AssetServiceServicer):
                 purposes=request.purposes,
                 allowed=request.residency.allowed,
                 forbidden=request.residency.forbidden,
+                known_areas=self.broker.policies.known_areas(),
                 now=now,
             )
             return asset_service_pb2.RegisterAssetResponse(asset=convert.asset_view_message(view))
@@ -409,6 +410,7 @@ class SiteAdapter(_Adapter, site_service_pb2_grpc.SiteServiceServicer):
                 facility=request.site.facility,
                 operator=request.site.operator,
                 valid_until=valid_until,
+                known_areas=self.broker.policies.known_areas(),
                 now=now,
             )
             return site_service_pb2.EnrolSiteResponse(site=convert.site_message(row))

@@ -119,6 +119,8 @@ class Server:
             port = 0
         if port == 0:
             raise ConfigError(f"broker.listen: cannot listen on {address}: it is taken, or no address of this machine")
+        # On record before the first call: under which policies, and whether simulators are trusted.
+        self.broker.record_start()
         self._server.start()
         self._maintenance.start()
         for name in ("", *self._names):
