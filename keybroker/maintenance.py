@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -11,7 +12,7 @@ from sqlalchemy import Connection
 
 from audit.errors import AuditError
 from audit.log import append_many
-from keybroker.broker import Broker
+from keybroker.broker import COMMIT_TIMEOUT, Broker
 from keybroker.errors import KeybrokerError, StoreError
 from keybroker.leases import expire
 from keybroker.refusals import aggregate_record
@@ -54,7 +55,12 @@ class Maintenance:
 
     def sequence(self) -> None:
         """Give entries their places in the log."""
-        self._broker.sequencer.run_once(self._broker.clock())
+        broker = self._broker
+        work = partial(broker.sequencer.run_once, broker.clock())
+        if broker.engine.dialect.name == "sqlite":
+            broker.committer.alone(work, COMMIT_TIMEOUT)
+        else:
+            work()
 
     def sweep(self) -> None:
         """End leases, record counted refusals, forget old requests, spent nonces and challenge keys."""

@@ -62,14 +62,25 @@ _COLLISIONS: Final = frozenset({"40001", "40P01"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Item(Generic[T]):
-    unit: Callable[[Connection], T]
+class _Waiting(Generic[T]):
     order: str
     future: Future[T]
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item(_Waiting[T]):
+    unit: Callable[[Connection], T]
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone(_Waiting[T]):
+    """Work with transactions of its own."""
+
+    work: Callable[[], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,7 @@ class GroupCommitter:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._observe = observe
-        self._waiting: deque[_Item[Any]] = deque()
+        self._waiting: deque[_Waiting[Any]] = deque()
         self._closed = False
         self._wake = threading.Condition()
         # A daemon: a process that ends without `close` loses unanswered requests, which it may.
@@ -157,9 +168,23 @@ class GroupCommitter:
             StoreUsageError: the unit tried to end the transaction, or `submit` was called from within a unit.
             BaseException: whatever `unit` raised; nothing of it was committed.
         """
+        return self._wait(_Item(order, Future[T](), unit), timeout)
+
+    def alone(self, work: Callable[[], T], timeout: float) -> T:
+        """Run `work`, which has transactions of its own, while none of this process's units is in one; its value.
+
+        SQLite has one writer at a time, and one that waits tries again now and then: under load it may never come upon
+        a moment at which this thread holds no lock.
+
+        Raises:
+            StoreOverloadedError, StoreClosedError, StoreTimeoutError, StoreUsageError: as `submit`.
+            BaseException: whatever `work` raised.
+        """
+        return self._wait(_Alone("", Future[T](), work), timeout)
+
+    def _wait(self, item: _Waiting[T], timeout: float) -> T:
         if threading.current_thread() is self._thread:
             raise StoreUsageError("a unit of work cannot submit another and wait for it: do both in one")
-        item = _Item(unit, order, Future[T]())
         with self._wake:
             if self._closed:
                 raise StoreClosedError("the broker is stopping: repeat the request, another replica takes it")
@@ -190,7 +215,7 @@ class GroupCommitter:
             raise StoreTimeoutError(timeout=timeout, outcome_unknown=True)
 
     def _run(self) -> None:
-        batch: list[_Item[Any]] = []
+        batch: list[_Waiting[Any]] = []
         try:
             while batch := self._next_batch():
                 self._process(batch)
@@ -203,7 +228,7 @@ class GroupCommitter:
             for item in batch:
                 item.fail(StoreOutcomeUnknownError("the store's writer stopped; look at the broker's log"))
 
-    def _next_batch(self) -> list[_Item[Any]]:
+    def _next_batch(self) -> list[_Waiting[Any]]:
         """The units to run next, in lock order; empty when closed and drained."""
         while True:
             with self._wake:
@@ -217,13 +242,19 @@ class GroupCommitter:
             if batch:
                 return sorted(batch, key=lambda item: item.order)
 
-    def _process(self, batch: Sequence[_Item[Any]]) -> None:
+    def _process(self, batch: Sequence[_Waiting[Any]]) -> None:
+        for item in batch:
+            if isinstance(item, _Alone):
+                _run_alone(item)
+        units = [item for item in batch if isinstance(item, _Item)]
+        if not units:
+            return
         try:
-            _deliver(batch, self._attempt(batch))
+            _deliver(units, self._attempt(units))
         except _RepeatError:
-            self._one_by_one(batch)
+            self._one_by_one(units)
         except StoreError as error:
-            _fail_all(batch, error)
+            _fail_all(units, error)
 
     def _one_by_one(self, batch: Sequence[_Item[Any]]) -> None:
         for place, item in enumerate(batch):
@@ -334,6 +365,15 @@ def _call(connection: Connection, item: _Item[Any]) -> _Outcome:
         return _Outcome(None, error)
     connection.exec_driver_sql("RELEASE SAVEPOINT unit")
     return _Outcome(value, None)
+
+
+def _run_alone(item: _Alone[Any]) -> None:
+    try:
+        value = item.work()
+    except BaseException as error:  # noqa: BLE001 - it is the caller's, who waits for it
+        item.fail(error)
+    else:
+        item.future.set_result(value)
 
 
 def _is_collision(error: BaseException) -> bool:

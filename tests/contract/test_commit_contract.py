@@ -478,3 +478,64 @@ def test_any_mix_of_units_leaves_exactly_what_was_answered(
                     assert result == key
                     model.add(key)
             assert keys(engine) == model
+
+
+class TestAlone:
+    """Work with transactions of its own, which on SQLite must not meet the writer's."""
+
+    def test_it_runs_while_no_unit_is_in_a_transaction(self, engine: Engine, writer: GroupCommitter) -> None:
+        def work() -> str:
+            with engine.begin() as connection:
+                connection.execute(insert(ITEM).values(id=100, n=0))
+            return "done"
+
+        with ThreadPoolExecutor(3) as pool:
+            with Gate(writer) as gate:
+                before = pool.submit(writer.submit, add(1), TIMEOUT)
+                alone = pool.submit(writer.alone, work, TIMEOUT)
+                after = pool.submit(writer.submit, add(2), TIMEOUT)
+                gate.wait_for(3)
+            assert (before.result(), alone.result(), after.result()) == (1, "done", 2)
+        assert {1, 2, 100} <= keys(engine)
+
+    def test_its_error_comes_back_and_ends_nothing_else(self, engine: Engine, writer: GroupCommitter) -> None:
+        def work() -> None:
+            raise LookupError("mine")
+
+        with pytest.raises(LookupError, match="mine"):
+            writer.alone(work, TIMEOUT)
+        assert writer.submit(add(1), TIMEOUT) == 1
+        assert keys(engine) == {1}
+
+    def test_it_gets_its_turn_under_load(self, engine: Engine, writer: GroupCommitter) -> None:
+        """Units that follow one another without a pause: a second writer of its own would wait for a gap."""
+        done = threading.Event()
+
+        def load(start: int) -> int:
+            count = 0
+            while not done.is_set():
+                writer.submit(add(start + count), TIMEOUT)
+                count += 1
+            return count
+
+        def work() -> None:
+            with engine.begin() as connection:
+                connection.execute(update(ITEM).values(n=ITEM.c.n + 1))
+
+        with ThreadPoolExecutor(4) as pool:
+            loads = [pool.submit(load, (number + 1) * 1_000_000) for number in range(4)]
+            try:
+                for _ in range(20):
+                    writer.alone(work, TIMEOUT)
+            finally:
+                done.set()
+            assert all(each.result() > 0 for each in loads)
+
+    def test_it_cannot_be_asked_for_from_within_or_after_the_end(self, writer: GroupCommitter) -> None:
+        with pytest.raises(StoreUsageError):
+            writer.submit(lambda _connection: writer.alone(lambda: None, TIMEOUT), TIMEOUT)
+        with pytest.raises(StoreUsageError):
+            writer.alone(lambda: writer.submit(add(1), TIMEOUT), TIMEOUT)
+        writer.close()
+        with pytest.raises(StoreClosedError):
+            writer.alone(lambda: None, TIMEOUT)
