@@ -130,6 +130,7 @@ def plant(folder: Path, *, now: int, database: str | None = None) -> Iterator[Pl
     broker = Broker.open(BrokerConfig.load(folder))
     try:
         nodes = {name: vendors.node(name, now=now, gpus=gpus) for name, gpus in GPUS.items()}
+        known = broker.policies.known_areas()
         broker.commit(
             lambda connection: estate.enrol_site(
                 connection,
@@ -139,6 +140,7 @@ def plant(folder: Path, *, now: int, database: str | None = None) -> Iterator[Pl
                 facility="hall 1",
                 operator="Factory",
                 valid_until=now + 30 * 86_400,
+                known_areas=known,
                 now=now,
             )
         )
@@ -159,6 +161,7 @@ def plant(folder: Path, *, now: int, database: str | None = None) -> Iterator[Pl
                 purposes=["inference"],
                 allowed=["EU"],
                 forbidden=[],
+                known_areas=known,
                 now=now,
             )
         )
