@@ -108,7 +108,7 @@ def parse_reference_values(data: bytes, *, name: str) -> ReferenceValues:
     try:
         document = tomllib.loads(data.decode("utf-8"))
         file = ReferenceFile.model_validate_json(json.dumps(document))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"{name}: not TOML: {error}") from None
     except TypeError as error:
         raise ManifestError(f"{name}: {error}; there is no date in this file") from None

@@ -105,7 +105,7 @@ class BrokerConfig(_Section):
             document = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{file}: {error.strerror}; `keystead init` makes a first one") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{file}: not TOML: {error}") from None
         if "base" in document:
             raise ConfigError(f"{file}: base: unknown key; remove it")

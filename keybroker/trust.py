@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
+
+from cryptography import x509
 
 from attestation.errors import AttestationError
 from attestation.nvgpu.endorsements import NvGpuAnchors
@@ -44,6 +46,10 @@ class Trust:
         section = config.attestation
         amd_roots = _files(config, section.simulated_amd_roots, "attestation.simulated_amd_roots")
         nvidia_roots = _files(config, section.simulated_nvidia_roots, "attestation.simulated_nvidia_roots")
+        crls = _files(config, section.crls, "attestation.crls")
+        # Checked at the start: at the first request they would look like the node's fault.
+        _parse(nvidia_roots, section.simulated_nvidia_roots, x509.load_der_x509_certificate, "simulated_nvidia_roots")
+        _parse(crls, section.crls, x509.load_der_x509_crl, "crls")
         try:
             snp, nvgpu = SnpAnchors.amd(), NvGpuAnchors.nvidia()
             if amd_roots:
@@ -59,9 +65,17 @@ class Trust:
         return cls(
             anchors=TrustAnchors(snp=snp, nvgpu=nvgpu),
             reference=reference,
-            collateral=Collateral(crls=_files(config, section.crls, "attestation.crls")),
+            collateral=Collateral(crls=crls),
             simulated=bool(amd_roots or nvidia_roots),
         )
+
+
+def _parse(contents: Sequence[bytes], names: Sequence[str], load: Callable[[bytes], object], key: str) -> None:
+    for content, name in zip(contents, names, strict=True):
+        try:
+            load(content)
+        except ValueError as error:
+            raise ConfigError(f"attestation.{key}: {name}: not DER of its kind: {error}") from None
 
 
 def _files(config: BrokerConfig, names: Sequence[str], key: str) -> tuple[bytes, ...]:
