@@ -58,6 +58,16 @@ def parse_cert_table(data: bytes) -> Mapping[UUID, bytes]:
     return table
 
 
+def cert_table_to_bytes(certificates: Mapping[UUID, bytes]) -> bytes:
+    """The table for `certificates`, in their order, the certificates packed right behind it."""
+    offset = (len(certificates) + 1) * _ENTRY.size
+    head = b""
+    for guid, der in certificates.items():
+        head += _ENTRY.pack(guid.bytes, offset, len(der))
+        offset += len(der)
+    return head + bytes(_ENTRY.size) + b"".join(certificates.values())
+
+
 def chain_from_table(table: Mapping[UUID, bytes]) -> tuple[bytes, ...]:
     """Leaf, ASK or ASVK, and ARK, as far as the table has them, in the order that `Evidence.certificates` wants."""
     leaf = table.get(VLEK_GUID) or table.get(VCEK_GUID)

@@ -19,8 +19,8 @@ from typing import Final
 
 from attestation.errors import AttestationError
 from attestation.snp.abi import AttestationReport, SigningKey
+from attestation.snp.cert_table import ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID, parse_cert_table
 from attestation.types import Evidence
-from attester.collect.certificate_table import ARK, ASK, VCEK, VLEK, parse_certificate_table
 from attester.collect.collector import REPORT_DATA_SIZE
 from attester.errors import CollectionError, EvidenceConflictError, NoTeeError
 
@@ -160,12 +160,12 @@ def _snp_certificates(data: bytes, table: bytes, report_data: bytes) -> tuple[by
     """The host's certificates, leaf first: the leaf that the report says it was signed with, ASK or ASVK, ARK."""
     try:
         report = AttestationReport.parse(data)
-        found = parse_certificate_table(table)
+        found = parse_cert_table(table) if table else {}  # a host may hand over none
     except AttestationError as error:
         raise CollectionError(f"the kernel gave something else than an SEV-SNP report: {error}") from None
     if report.report_data != report_data:
         raise EvidenceConflictError("the SEV-SNP report carries other REPORT_DATA than ours; collect again")
-    leaf = VLEK if report.signing_key is SigningKey.VLEK else VCEK
+    leaf = VLEK_GUID if report.signing_key is SigningKey.VLEK else VCEK_GUID
     if leaf not in found:
         return ()
-    return tuple(found[guid] for guid in (leaf, ASK, ARK) if guid in found)
+    return tuple(found[guid] for guid in (leaf, ASK_GUID, ARK_GUID) if guid in found)

@@ -9,6 +9,8 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attestation.errors import MalformedError
 from attestation.lru import LruCache
@@ -21,6 +23,7 @@ from attestation.snp.cert_table import (
     MAX_TABLE_SIZE,
     VCEK_GUID,
     VLEK_GUID,
+    cert_table_to_bytes,
     chain_from_table,
     parse_cert_table,
 )
@@ -37,6 +40,24 @@ def _table(*entries: tuple[UUID, bytes]) -> bytes:
         head += struct.pack("<16sII", guid.bytes, offset + len(body), len(data))
         body += data
     return head + bytes(24) + body
+
+
+def test_the_layout_of_a_certificate_table() -> None:
+    data = cert_table_to_bytes({VCEK_GUID: b"abc"})
+    # RFC 4122's byte order, as AMD's own tool writes it with uuid_parse.
+    assert data[:16].hex() == "63da758de6644564adc5f4b93be8accd"
+    assert data[16:24] == (48).to_bytes(4, "little") + (3).to_bytes(4, "little")
+    assert data[24:] == bytes(24) + b"abc"
+
+
+def test_padding_after_the_certificates_is_the_hosts() -> None:
+    certificates = {VCEK_GUID: b"vcek", ASK_GUID: b"ask", ARK_GUID: b"ark"}
+    assert parse_cert_table(cert_table_to_bytes(certificates) + bytes(4000)) == certificates
+
+
+@given(st.dictionaries(st.uuids().filter(lambda guid: guid.int), st.binary(min_size=1, max_size=9), max_size=6))
+def test_a_certificate_table_comes_back(certificates: dict[UUID, bytes]) -> None:
+    assert parse_cert_table(cert_table_to_bytes(certificates)) == certificates
 
 
 def test_a_certificate_table_is_read_in_der_and_pem() -> None:

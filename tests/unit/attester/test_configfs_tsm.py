@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from attestation.snp.abi import AttestationReport
+from attestation.snp.cert_table import ARK_GUID as ARK
+from attestation.snp.cert_table import ASK_GUID as ASK
+from attestation.snp.cert_table import VCEK_GUID as VCEK
+from attestation.snp.cert_table import VLEK_GUID as VLEK
+from attestation.snp.cert_table import cert_table_to_bytes
 from attestation.types import Evidence
-from attester.collect.certificate_table import ARK, ASK, VCEK, VLEK, certificate_table_to_bytes
 from attester.collect.configfs_tsm import ConfigfsTsm
 from attester.errors import CollectionError, EvidenceConflictError, NoTeeError
 
@@ -30,7 +34,7 @@ class Kernel:
         self.folder, self.template = folder, template
         self.provider = "sev_guest"
         self.generation = 7
-        self.auxblob: bytes | None = certificate_table_to_bytes(TABLE)
+        self.auxblob: bytes | None = cert_table_to_bytes(TABLE)
         self.foreign_writes = 0
         self.written: list[tuple[str, bytes]] = []
         self.report: Callable[[bytes], bytes] = self.sign
@@ -129,7 +133,7 @@ def test_leaf_is_the_one_that_the_report_names(kernel: Kernel) -> None:
     assert ConfigfsTsm(kernel.folder).cpu(REPORT_DATA).certificates == (b"vlek", b"ask", b"ark")
 
 
-@pytest.mark.parametrize("auxblob", [None, b"", bytes(4096), certificate_table_to_bytes({ASK: b"ask"})])
+@pytest.mark.parametrize("auxblob", [None, b"", bytes(4096), cert_table_to_bytes({ASK: b"ask"})])
 def test_host_without_a_leaf_conveys_nothing(kernel: Kernel, auxblob: bytes | None) -> None:
     kernel.auxblob = auxblob
     assert ConfigfsTsm(kernel.folder).cpu(REPORT_DATA).certificates == ()
