@@ -18,7 +18,13 @@ from audit.receipt import Receipt
 from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
 from keybroker.config import BrokerConfig
-from keybroker.errors import RequestAnsweredError, StoreTimeoutError
+from keybroker.errors import (
+    AlreadyExistsError,
+    InvalidRequestError,
+    RequestAnsweredError,
+    StateConflictError,
+    StoreTimeoutError,
+)
 from keybroker.keys.epochs import EpochKeys
 from keybroker.keys.hierarchy import KeyHierarchy, load_or_create_hpke_key
 from keybroker.keys.root import FileRootKey
@@ -230,6 +236,12 @@ class Broker:
             return self.commit(guarded, order=order)
         except RequestAnsweredError as error:
             return error.response
+        except (AlreadyExistsError, StateConflictError, InvalidRequestError):
+            # What stands in the way may be this very request, done by another replica since it was looked up.
+            known = self.answered(caller=caller, request_id=request_id, method=method, request_digest=request_digest)
+            if known is None:
+                raise
+            return known
 
     def answered(self, *, caller: Principal, request_id: str, method: str, request_digest: bytes) -> bytes | None:
         """The answer that `once` gave to this request before, or None: what was decided is not decided again.
