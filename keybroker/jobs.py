@@ -12,12 +12,13 @@ from audit.log import append
 from audit.records import Kind, Record, Result
 from keybroker import requests
 from keybroker.broker import Broker, actor
+from keybroker.decision import MAX_ASSETS, release_input, unknown_asset
 from keybroker.denial import DeniedError, Reason, from_denials, ordered
 from keybroker.errors import InvalidRequestError, NotFoundError
 from keybroker.grants import SignedGrant, sign
 from keybroker.leases import record_revoked
+from keybroker.obligations import merge_obligations
 from keybroker.principals import Principal
-from keybroker.release import MAX_ASSETS, merge_obligations, release_input, unknown_asset
 from keybroker.store import assets, documents, jobs, leases, nodes, sites
 from keybroker.store.jobs import JobRow
 from keybroker.store.leases import LeaseRow

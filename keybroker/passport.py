@@ -64,6 +64,17 @@ def present(
     standing = resolve(connection, identities=[claims.identities[slot] for slot in slots], slots=slots)
     reasons: list[Reason] = [*standing.reasons]
     current = True
+    if claims.policy_id != broker.policies.appraisal.digest:
+        reasons.append(
+            Reason(
+                "APPRAISAL_POLICY_CHANGED",
+                "passport.attestation_result",
+                broker.policies.appraisal.digest,
+                claims.policy_id,
+                "An Attestation Result holds under the policy that made it",
+                "ask Appraise for a new Attestation Result",
+            )
+        )
     try:
         challenge.check(broker.epochs, passport.nonce, grant=grant, broker=broker.name, now=now)
     except ChallengeError as error:

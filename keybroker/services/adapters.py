@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from audit import query
 from audit.errors import QueryError
 from audit.records import Kind, Result
-from keybroker import appraisals, assets, challenge, estate, jobs, leases, reads, release, requests
+from keybroker import appraisals, assets, challenge, estate, jobs, leases, reads, release, renewal, requests
 from keybroker.broker import Broker
 from keybroker.errors import InvalidRequestError
 from keybroker.passport import Passport
@@ -242,7 +242,7 @@ class LeaseAdapter(_Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
     ) -> lease_service_pb2.RenewLeaseResponse:
         """Extend a lease."""
         caller = self.caller(context, Role.NODE)
-        granted = release.renew(
+        granted = renewal.renew(
             self.broker,
             lease_id=request.lease_id,
             evidence=convert.node_evidence(request.evidence),
