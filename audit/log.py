@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from audit.envelope import Leaf, new_salt
 from audit.errors import EntryNotFoundError, RecordError
@@ -74,6 +74,14 @@ PROJECTED: Final = (
 """The columns of `AUDIT_ENTRY` that repeat the payload for queries, and are erased with it."""
 
 
+# Built once: building and hashing a statement costs more than executing it.
+_INSERT_ONE: Final = insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id)
+_INSERT_MANY: Final = insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id, AUDIT_ENTRY.c.leaf_hash)
+_INSERT_ASSETS: Final = insert(AUDIT_ENTRY_ASSET)
+_INSERT_HARDWARE: Final = insert(AUDIT_ENTRY_HARDWARE)
+_INSERT_REASONS: Final = insert(AUDIT_ENTRY_REASON)
+
+
 def append(connection: Connection, record: Record) -> PendingEntry:
     """Insert one unsequenced entry in the caller's transaction.
 
@@ -98,11 +106,11 @@ def append_many(connection: Connection, records: Sequence[Record]) -> tuple[Pend
         row = {"digest": leaf.digest, "leaf_hash": leaf.entry_hash(), "salt": salt, "payload": payload}
         rows.append(row | projections(record))
     if len(rows) == 1:  # a plain INSERT … RETURNING, without the bookkeeping of many
-        ids = [connection.execute(insert(AUDIT_ENTRY).values(rows[0]).returning(AUDIT_ENTRY.c.id)).scalar_one()]
+        ids = [connection.execute(_INSERT_ONE, rows[0]).scalar_one()]
     else:
         # RETURNING promises no order, and asking SQLAlchemy for one makes it insert row by row on SQLite; the entry
         # hash, which no two entries share, says which id is whose.
-        returned = connection.execute(insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id, AUDIT_ENTRY.c.leaf_hash), rows)
+        returned = connection.execute(_INSERT_MANY, rows)
         by_hash = {bytes(row.leaf_hash): row.id for row in returned}
         ids = [by_hash[row["leaf_hash"]] for row in rows]
     assets: list[dict[str, Any]] = []
@@ -113,15 +121,10 @@ def append_many(connection: Connection, records: Sequence[Record]) -> tuple[Pend
         assets += [{"entry_id": entry_id, "asset": ref.asset, "version": ref.version} for ref in refs]
         hardware += [{"entry_id": entry_id, "hardware": text} for text in record.hardware]
         reasons += [{"entry_id": entry_id, "reason": text} for text in record.reasons]
-    _insert_all(connection, AUDIT_ENTRY_ASSET, assets)
-    _insert_all(connection, AUDIT_ENTRY_HARDWARE, hardware)
-    _insert_all(connection, AUDIT_ENTRY_REASON, reasons)
+    for statement, values in ((_INSERT_ASSETS, assets), (_INSERT_HARDWARE, hardware), (_INSERT_REASONS, reasons)):
+        if values:
+            connection.execute(statement, values)
     return tuple(PendingEntry(entry_id, row["leaf_hash"]) for entry_id, row in zip(ids, rows, strict=True))
-
-
-def _insert_all(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(insert(table), rows)
 
 
 def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time: int) -> PendingEntry:

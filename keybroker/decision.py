@@ -8,12 +8,12 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from keybroker.appraisal import Proof
 from keybroker.broker import Broker
 from keybroker.denial import Reason, from_denials, ordered
 from keybroker.errors import NotFoundError
 from keybroker.grants import SignedGrant
 from keybroker.obligations import merge_obligations
+from keybroker.proof import Proof
 from keybroker.store import assets, jobs, leases, nodes
 from keybroker.store.assets import AssetRow, AssetVersionRow
 from keybroker.store.jobs import JobRow

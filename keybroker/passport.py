@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from attestation import ear
 from attestation.errors import ResultError
 from keybroker import challenge
-from keybroker.appraisal import Proof, check_hpke_key, nonce_reason, resolve
 from keybroker.broker import Broker
 from keybroker.denial import Reason, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
+from keybroker.proof import Proof, check_hpke_key, nonce_reason, resolve
 from keystead.binding import passport_message, sha256
 from policy.inputs import AttestationInput
 

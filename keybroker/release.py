@@ -18,7 +18,6 @@ from attestation.composite import NodeEvidence
 from audit.receipt import Receipt
 from audit.records import Kind
 from keybroker import challenge
-from keybroker.appraisal import Proof, appraise
 from keybroker.broker import Broker
 from keybroker.decision import (
     DECISIONS,
@@ -36,6 +35,7 @@ from keybroker.grants import SignedGrant, open_grant
 from keybroker.obligations import lifetime, obligations_text, parse_obligations
 from keybroker.passport import Passport, present
 from keybroker.principals import Principal
+from keybroker.proof import Proof, appraise
 from keybroker.release_log import denied, put_record, release_record
 from keybroker.session import not_live, scope_reasons, spent_reason
 from keybroker.store import assets, leases

@@ -8,13 +8,13 @@ from sqlalchemy import Connection
 
 from audit.log import append
 from audit.records import Kind, Record, Result
-from keybroker.appraisal import Proof
 from keybroker.broker import Broker, actor
 from keybroker.decision import (
     Verdict,
 )
 from keybroker.denial import DeniedError, Reason
 from keybroker.principals import Principal
+from keybroker.proof import Proof
 from keybroker.store import documents
 from keystead.binding import (
     AssetRef,

@@ -7,7 +7,6 @@ from sqlalchemy import Connection
 from attestation.composite import NodeEvidence
 from audit.records import Kind
 from keybroker import challenge, requests
-from keybroker.appraisal import Proof, appraise
 from keybroker.broker import Broker
 from keybroker.decision import (
     DECISIONS,
@@ -22,6 +21,7 @@ from keybroker.denial import Reason, ordered
 from keybroker.errors import NonceSpentError, StateConflictError
 from keybroker.obligations import lifetime, obligations_text, parse_obligations
 from keybroker.principals import Principal
+from keybroker.proof import Proof, appraise
 from keybroker.release import Granted
 from keybroker.release_log import denied, put_record, release_record
 from keybroker.session import lease_reasons, scope_reasons, spent_reason

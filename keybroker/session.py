@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from keybroker.appraisal import Proof
 from keybroker.denial import Reason
 from keybroker.errors import NonceSpentError
+from keybroker.proof import Proof
 from keybroker.store.leases import LeaseRow
 from keybroker.store.schema import LeaseState
 

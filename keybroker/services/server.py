@@ -21,8 +21,14 @@ from keybroker.config import BrokerConfig
 from keybroker.errors import ConfigError, SigningKeyError
 from keybroker.keys.files import read_secret
 from keybroker.maintenance import Maintenance
-from keybroker.services import adapters
+from keybroker.services.asset import AssetAdapter
+from keybroker.services.attestation import AttestationAdapter
+from keybroker.services.audit import AuditAdapter
 from keybroker.services.interceptor import StatusInterceptor
+from keybroker.services.job import JobAdapter
+from keybroker.services.lease import LeaseAdapter
+from keybroker.services.node import NodeAdapter
+from keybroker.services.site import SiteAdapter
 from keybroker.store.engine import open_engine
 from keybroker.store.migrate import migrate
 from keystead.v1 import (
@@ -83,15 +89,13 @@ class Server:
         )
         self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        attestation_service_pb2_grpc.add_AttestationServiceServicer_to_server(
-            adapters.AttestationAdapter(broker), self._server
-        )
-        job_service_pb2_grpc.add_JobServiceServicer_to_server(adapters.JobAdapter(broker), self._server)
-        lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(adapters.LeaseAdapter(broker), self._server)
-        asset_service_pb2_grpc.add_AssetServiceServicer_to_server(adapters.AssetAdapter(broker), self._server)
-        site_service_pb2_grpc.add_SiteServiceServicer_to_server(adapters.SiteAdapter(broker), self._server)
-        node_service_pb2_grpc.add_NodeServiceServicer_to_server(adapters.NodeAdapter(broker), self._server)
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(adapters.AuditAdapter(broker), self._server)
+        attestation_service_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationAdapter(broker), self._server)
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobAdapter(broker), self._server)
+        lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseAdapter(broker), self._server)
+        asset_service_pb2_grpc.add_AssetServiceServicer_to_server(AssetAdapter(broker), self._server)
+        site_service_pb2_grpc.add_SiteServiceServicer_to_server(SiteAdapter(broker), self._server)
+        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeAdapter(broker), self._server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditAdapter(broker), self._server)
         self._names = [
             module.DESCRIPTOR.services_by_name[service].full_name
             for module, service in (

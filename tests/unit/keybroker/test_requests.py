@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 
 import pytest
@@ -12,12 +11,13 @@ from hypothesis import strategies as st
 from keybroker import requests
 from keybroker.errors import InvalidRequestError
 
+UUID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
 KNOWN = frozenset({"EU", "DE"})
 
 BAD = {
     "request_id": (
         requests.request_id,
-        ["", "x", str(uuid.uuid4()).upper(), f"{uuid.uuid4()}\n", "{" + "0" * 36 + "}"],
+        ["", "x", UUID.upper(), f"{UUID}\n", "{" + "0" * 36 + "}"],
     ),
     "identifier": (lambda text: requests.identifier(text, "f"), ["", " ", "a b", "ü", "a\n", "\0", "-a", "a" * 256]),
     "asset_name": (

@@ -31,7 +31,7 @@ def trees() -> list[type[Exception]]:
     for info in pkgutil.walk_packages(keybroker.__path__, "keybroker."):
         if ".migrations" not in info.name:
             found |= exceptions(importlib.import_module(info.name), info.name)
-    return sorted(found, key=lambda each: each.__qualname__)
+    return sorted(found, key=lambda each: (each.__module__, each.__qualname__))
 
 
 def exceptions(module: object, name: str) -> set[type[Exception]]:

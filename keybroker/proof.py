@@ -1,0 +1,338 @@
+"""From a node's evidence to who it is and what that is worth: verify, resolve, appraise, and sign the result.
+
+Nothing here releases anything. Every shortcoming becomes a reason, so that a refusal can name all of them at once; an
+exception means that the evidence could not be judged at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection
+
+from attestation import ear
+from attestation.composite import BINDING_NONE, NodeEvidence, NodeResult, verify_node
+from attestation.findings import Finding
+from keybroker import challenge
+from keybroker.broker import Broker
+from keybroker.denial import Reason, from_denials, from_findings, ordered
+from keybroker.errors import ChallengeError, InvalidRequestError
+from keybroker.store import nodes
+from keybroker.store.nodes import NodeRow
+from keybroker.store.sites import SiteRow
+from keystead.binding import BindingError, RuntimeData, check_hpke_public_key, device_nonce, sha256
+from policy.documents import encode_document
+from policy.inputs import AppraisalInput, AttestationInput, DeviceInput, FindingInput
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where attested hardware is enrolled, and what does not fit.
+
+    Attributes:
+        node: the enrolled node that the CPU's identity resolves to; None where it resolves to none.
+        site: its site.
+        hardware: every identity that was proven, ``kind:value``.
+        matches: the proven identities are exactly the enrolled set of `node`.
+        reasons: why not.
+    """
+
+    node: NodeRow | None
+    site: SiteRow | None
+    hardware: tuple[str, ...]
+    matches: bool
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a node has proven about itself, by evidence or by an Attestation Result.
+
+    Attributes:
+        nonce: the challenge that it answers.
+        grant: digest of the grant that it is for.
+        claimed_node_id: what the node says its name is.
+        hpke_key: the attested HPKE public key.
+        signing_key: the attested Ed25519 public key.
+        assets: digest of the asset list that it is for.
+        lease_id: the lease that it is to renew, or empty.
+        transcript: SHA-256 of the runtime data or the passport message.
+        standing: who the node is.
+        present: an enrolled node made this for this session: whoever sends it is, or speaks for, that node. Evidence
+            that was recorded elsewhere proves identities too.
+        attestation: what the appraisal decided, as the release policy sees it.
+        document: the appraisal policy's canonical input; empty where a passport was presented.
+        reasons: everything that speaks against the node; empty where nothing does.
+        result: the Attestation Result, a signed EAR.
+    """
+
+    nonce: bytes
+    grant: bytes
+    claimed_node_id: str
+    hpke_key: bytes
+    signing_key: bytes
+    assets: bytes
+    lease_id: str
+    transcript: bytes
+    standing: Standing
+    present: bool
+    attestation: AttestationInput
+    document: bytes
+    reasons: tuple[Reason, ...]
+    result: str
+
+
+def appraise(
+    broker: Broker, connection: Connection, *, evidence: NodeEvidence, runtime_data: bytes, grant: bytes, now: int
+) -> Proof:
+    """Judge a node's evidence.
+
+    Args:
+        broker: the running broker.
+        connection: to read enrolments from.
+        evidence: of the CPU and the devices.
+        runtime_data: in their canonical encoding.
+        grant: `keystead.binding.grant_digest` of the grant that the evidence must be for.
+        now: integer seconds since the Unix epoch.
+
+    Raises:
+        InvalidRequestError: the runtime data are malformed.
+        AttestationError: evidence that cannot be judged.
+        PolicyError: the policy could not decide.
+    """
+    try:
+        runtime = RuntimeData.parse(runtime_data)
+    except BindingError as error:
+        raise InvalidRequestError("evidence.runtime_data", str(error)) from None
+    session = _session_reasons(broker, runtime, grant=grant, now=now)
+    check_hpke_key(runtime.hpke_key, "evidence.runtime_data")
+    nonce = device_nonce(
+        nonce=runtime.nonce,
+        grant=runtime.grant,
+        node_id=runtime.node_id,
+        hpke_key=runtime.hpke_key,
+        signing_key=runtime.signing_key,
+    )
+    result = verify_node(
+        evidence,
+        runtime_data=runtime,
+        device_nonce=nonce,
+        anchors=broker.trust.anchors,
+        reference=broker.trust.reference,
+        collateral=broker.trust.collateral,
+        now=now,
+    )
+    standing = resolve(connection, identities=proven_identities(result), slots=_slots(result))
+    reasons = [*session, *standing.reasons]
+    document = _appraisal_input(result, now=now)
+    decision = broker.policies.appraisal.evaluate_bytes(document)
+    reasons += from_denials(decision.deny)
+    if not result.ok and decision.allow:
+        # A policy may ask for more than verification does, never for less (ADR 0010).
+        reasons += _finding_reasons(result)
+    claims = ear.build_claims(
+        result,
+        trust_vectors=decision.trust_vectors,
+        policy_id=broker.policies.appraisal.digest,
+        verifier=broker.name,
+        nonce=runtime.nonce,
+        signing_key=Ed25519PublicKey.from_public_bytes(runtime.signing_key),
+        now=now,
+        lifetime=broker.config.attestation.result_seconds,
+    )
+    return Proof(
+        nonce=runtime.nonce,
+        grant=runtime.grant,
+        claimed_node_id=runtime.node_id,
+        hpke_key=runtime.hpke_key,
+        signing_key=runtime.signing_key,
+        assets=runtime.assets,
+        lease_id=runtime.lease_id,
+        transcript=sha256(runtime_data),
+        standing=standing,
+        present=standing.node is not None and result.binding_level != BINDING_NONE and not session,
+        attestation=AttestationInput(
+            allow=decision.allow and result.ok,
+            status=int(ear.worst_status(claims)),
+            simulated=result.simulated,
+            policy_digest=broker.policies.appraisal.digest,
+            codes=tuple(sorted({denial.code for denial in decision.deny})),
+            age=0,
+        ),
+        document=document,
+        reasons=ordered(reasons),
+        result=ear.sign(claims, broker.keys.result.private_key, key_id=broker.keys.result.key_id),
+    )
+
+
+def check_hpke_key(public_key: bytes, field: str) -> None:
+    """Check, before anything is decided, that a key can be wrapped to `public_key`.
+
+    Raises:
+        InvalidRequestError: it cannot.
+    """
+    try:
+        check_hpke_public_key(public_key)
+    except BindingError as error:
+        raise InvalidRequestError(field, str(error)) from None
+
+
+def resolve(connection: Connection, *, identities: Sequence[str], slots: Sequence[str]) -> Standing:
+    """Find the enrolled node of proven hardware identities; the CPU's, which comes first, decides which.
+
+    Args:
+        connection: to read enrolments from.
+        identities: ``kind:value`` by device, in the order of `slots`; empty text where none is proven.
+        slots: the devices' names in the evidence.
+    """
+    owners = nodes.resolve(connection, [identity for identity in identities if identity])
+    cpu = identities[0] if identities else ""
+    node, site = nodes.get_with_site(connection, owners[cpu]) if cpu in owners else (None, None)
+    reasons: list[Reason] = []
+    for slot, identity in zip(slots, identities, strict=True):
+        if not identity:
+            reasons.append(
+                Reason(
+                    "IDENTITY_NOT_PROVEN",
+                    slot,
+                    "a certified hardware identity",
+                    "none",
+                    "A device must prove which device it is",
+                    "unmask the chip identity in the firmware settings, or see the device's other findings",
+                )
+            )
+        elif identity not in owners:
+            reasons.append(
+                Reason(
+                    "DEVICE_NOT_ENROLLED",
+                    slot,
+                    "an enrolled identity",
+                    identity,
+                    "Keys go to enrolled hardware only",
+                    "have an operator enrol the device with its node",
+                )
+            )
+        elif node is not None and owners[identity] != node.node_id:
+            reasons.append(
+                Reason(
+                    "DEVICE_OF_ANOTHER_NODE",
+                    slot,
+                    f"a device of node {node.node_id}",
+                    identity,
+                    "A node's devices must be the ones enrolled with it",
+                    "put the device back, or have an operator move its enrolment",
+                )
+            )
+    if node is not None:
+        enrolled = {device.identity: device.slot for device in node.devices}
+        reasons += [
+            Reason(
+                "DEVICE_MISSING",
+                enrolled[identity],
+                identity,
+                "not in the evidence",
+                "Every enrolled device of the node must attest",
+                "collect evidence of all devices, or have an operator change the enrolment",
+            )
+            for identity in sorted(enrolled.keys() - set(identities))
+        ]
+    return Standing(
+        node=node,
+        site=site,
+        hardware=tuple(sorted({identity for identity in identities if identity})),
+        matches=node is not None and not reasons,
+        reasons=tuple(reasons),
+    )
+
+
+def proven_identities(result: NodeResult) -> list[str]:
+    """Each device's certified identity as ``kind:value``, empty where it is not proven; the CPU's first."""
+    return ["" if device.identity is None else str(device.identity) for device in result.devices]
+
+
+def _slots(result: NodeResult) -> list[str]:
+    return [device.slot for device in result.devices]
+
+
+def _session_reasons(broker: Broker, runtime: RuntimeData, *, grant: bytes, now: int) -> list[Reason]:
+    reasons: list[Reason] = []
+    if runtime.broker != broker.name:
+        reasons.append(
+            Reason(
+                "BROKER_MISMATCH",
+                "runtime_data.broker",
+                broker.name,
+                runtime.broker,
+                "Evidence must be made for this broker",
+                "collect evidence with the broker's name that came with the nonce",
+            )
+        )
+    if runtime.grant != grant:
+        reasons.append(
+            Reason(
+                "GRANT_MISMATCH",
+                "runtime_data.grant",
+                grant.hex(),
+                runtime.grant.hex(),
+                "Evidence must be made for the grant it is presented with",
+                "collect fresh evidence for this grant",
+            )
+        )
+    try:
+        challenge.check(broker.epochs, runtime.nonce, grant=grant, broker=broker.name, now=now)
+    except ChallengeError as error:
+        reasons.append(nonce_reason(error, runtime.nonce))
+    return reasons
+
+
+def nonce_reason(error: ChallengeError, nonce: bytes) -> Reason:
+    """The reason for a nonce that this broker does not accept."""
+    return Reason(
+        error.code,
+        "nonce",
+        "a nonce that this broker issued for this grant and that has not expired",
+        f"{nonce[:12].hex()}…",
+        str(error),
+        "ask GetChallenge for a nonce and collect fresh evidence",
+    )
+
+
+def _finding_input(finding: Finding) -> FindingInput:
+    return FindingInput.model_validate(finding.to_json())
+
+
+def _finding_reasons(result: NodeResult) -> list[Reason]:
+    reasons = from_findings(result.findings, slot="node")
+    for device in result.devices:
+        reasons += from_findings(device.findings, slot=device.slot)
+    return reasons
+
+
+def _appraisal_input(result: NodeResult, *, now: int) -> bytes:
+    document = AppraisalInput(
+        now=now,
+        binding_level=result.binding_level,
+        node_findings=tuple(_finding_input(finding) for finding in result.findings),
+        devices=tuple(
+            DeviceInput(
+                slot=device.slot,
+                scheme=device.scheme,
+                simulated=device.simulated,
+                identity=None if device.identity is None else str(device.identity),
+                claims={},
+                findings=tuple(_finding_input(finding) for finding in device.findings),
+                collateral_age=dict(device.collateral_age),
+            )
+            for device in result.devices
+        ),
+    )
+    # Claims may be any JSON, which is what the encoding checks: to check and copy them in the model too costs more than
+    # all else about this document.
+    devices = [
+        {**checked.to_input(), "claims": device.claims}
+        for checked, device in zip(document.devices, result.devices, strict=True)
+    ]
+    rest = document.model_dump(mode="json", exclude={"devices"})
+    return encode_document({**rest, "devices": devices}, what=type(document).__name__)

@@ -1,0 +1,108 @@
+"""`keystead.v1.AuditService`: authenticate, translate, call the domain, translate back."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import grpc
+
+from audit import query
+from audit.errors import QueryError
+from audit.records import Kind, Result
+from keybroker import reads, requests
+from keybroker.errors import InvalidRequestError
+from keybroker.principals import Role
+from keybroker.services import convert
+from keybroker.services.adapter import Adapter
+from keystead.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+)
+
+_FILTER_TEXTS: Final = tuple(
+    field.name
+    for field in audit_service_pb2.QueryRecordsRequest.DESCRIPTOR.fields
+    if field.type == field.TYPE_STRING and field.name not in ("asset", "kind", "result", "page_token")
+)
+"""Filters that are compared as they are; the others have a form of their own."""
+
+_FILTER_TEXT: Final = re.compile(r"[!-~]{0,600}\Z")
+
+
+class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
+    """`keystead.v1.AuditService`."""
+
+    def QueryRecords(  # noqa: N802
+        self, request: audit_service_pb2.QueryRecordsRequest, context: grpc.ServicerContext
+    ) -> audit_service_pb2.QueryRecordsResponse:
+        """Find records."""
+        caller = self.caller(context, Role.AUDITOR)
+        reading = reads.search(
+            self.broker,
+            caller=caller,
+            wanted=_filter(request),
+            limit=requests.page_size(request.page_size),
+            cursor=request.page_token,
+        )
+        return audit_service_pb2.QueryRecordsResponse(
+            records=[
+                audit_service_pb2.AuditRecord(
+                    leaf_index=entry.index, payload=entry.payload or b"", leaf_hash=entry.entry_hash
+                )
+                for entry in reading.entries
+            ],
+            next_page_token=reading.next_cursor,
+        )
+
+    def GetCheckpoint(  # noqa: N802
+        self, request: audit_service_pb2.GetCheckpointRequest, context: grpc.ServicerContext
+    ) -> audit_service_pb2.GetCheckpointResponse:
+        """The newest checkpoint."""
+        del request
+        self.caller(context, *Role)
+        return audit_service_pb2.GetCheckpointResponse(
+            checkpoint=reads.checkpoint(self.broker), verifier_key=str(self.broker.keys.log.verifier)
+        )
+
+    def ProveRecord(  # noqa: N802
+        self, request: audit_service_pb2.ProveRecordRequest, context: grpc.ServicerContext
+    ) -> audit_service_pb2.ProveRecordResponse:
+        """Prove a record."""
+        bundle = reads.prove(
+            self.broker,
+            caller=self.caller(context, Role.AUDITOR),
+            index=request.leaf_index,
+            older=request.old_checkpoint.encode("utf-8") or None,
+        )
+        return audit_service_pb2.ProveRecordResponse(bundle=bundle.to_bytes())
+
+
+def _filter(request: audit_service_pb2.QueryRecordsRequest) -> query.Filter:
+    asset, version = query.parse_asset(request.asset) if request.asset else (None, None)
+    try:
+        kind = Kind(request.kind) if request.kind else None
+        result = Result(request.result) if request.result else None
+    except ValueError as error:
+        raise QueryError(f"{error}: no such kind or result") from None
+    for field in _FILTER_TEXTS:
+        if not _FILTER_TEXT.match(getattr(request, field)):
+            raise InvalidRequestError(field, "not at most 600 visible ASCII characters, so no record can have it")
+    return query.Filter(
+        asset=asset,
+        version=version,
+        job=request.job_uid or None,
+        tenant=request.tenant or None,
+        actor=request.actor or None,
+        node=request.node_id or None,
+        hardware=request.hardware or None,
+        site=request.site_id or None,
+        jurisdiction=request.jurisdiction or None,
+        kind=kind,
+        result=result,
+        reason=request.reason or None,
+        policy_digest=request.policy_digest or None,
+        lease=request.lease_id or None,
+        start_time=convert.seconds(request.start_time, "start_time") if request.HasField("start_time") else None,
+        end_time=convert.seconds(request.end_time, "end_time") if request.HasField("end_time") else None,
+    )
