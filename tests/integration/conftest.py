@@ -18,9 +18,14 @@ def factory(make_factory: Callable[..., Factory]) -> Factory:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def any_factory(request: pytest.FixtureRequest, make_factory: Callable[..., Factory]) -> Factory:
-    """A furnished factory, once on SQLite and once on PostgreSQL."""
-    database = request.getfixturevalue("postgres_database") if request.param == "postgres" else None
+def database(request: pytest.FixtureRequest) -> str | None:
+    """Where a broker keeps its state; None is SQLite in its own folder."""
+    return request.getfixturevalue("postgres_database") if request.param == "postgres" else None
+
+
+@pytest.fixture
+def any_factory(database: str | None, make_factory: Callable[..., Factory]) -> Factory:
+    """A furnished factory, once on SQLite and once on PostgreSQL; the database goes after its broker."""
     return furnish(make_factory(database=database))
 
 
