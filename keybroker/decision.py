@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from keybroker.broker import Broker
 from keybroker.denial import Reason, from_denials, ordered
-from keybroker.errors import NotFoundError
+from keybroker.errors import DecisionStaleError, NotFoundError
 from keybroker.grants import SignedGrant
 from keybroker.obligations import merge_obligations
 from keybroker.proof import Proof
@@ -64,10 +64,6 @@ class Verdict:
     reasons: tuple[Reason, ...]
     obligations: tuple[Obligation, ...]
     documents: tuple[bytes, ...] = field(repr=False)
-
-
-class StaleError(Exception):
-    """What the decision rests on changed before it could be committed."""
 
 
 def release_input(
@@ -227,7 +223,7 @@ def recheck(connection: Connection, snapshot: Snapshot, *, grant: JobGrant, refs
     job = jobs.get(connection, grant.grant_id, lock=True)
     node = snapshot.node
     if node is None or snapshot.site is None:
-        raise StaleError
+        raise DecisionStaleError
     live = set(leases.live_nodes(connection, grant.grant_id, now=now))
     holds = (
         job == snapshot.job
@@ -236,4 +232,4 @@ def recheck(connection: Connection, snapshot: Snapshot, *, grant: JobGrant, refs
         and assets.find_with_versions(connection, refs, share=True) == snapshot.assets
     )
     if not holds:
-        raise StaleError
+        raise DecisionStaleError

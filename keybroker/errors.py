@@ -19,6 +19,7 @@
     │   └── RequestAnsweredError       the same request was answered meanwhile; its answer stands
     ├── NotFoundError                  no such site, node, asset, job, lease or document
     ├── StateConflictError             the state that the change starts from is not the present one
+    ├── DecisionStaleError             what a decision rests on changed before it could be committed
     ├── RequestMismatchError           the same request id came with another request
     ├── KeyManagementError             keys at rest cannot be used
     │   ├── RootKeyError               the root key cannot be loaded or must not be trusted
@@ -236,6 +237,12 @@ class StateConflictError(KeybrokerError):
         self.what = what
         self.name = name
         self.state = state
+
+
+class DecisionStaleError(KeybrokerError):
+    """What a decision rests on changed before it could be committed; it is taken again on what holds now."""
+
+    code: ClassVar[str] = "DECISION_STALE"
 
 
 class RequestMismatchError(KeybrokerError):

@@ -23,14 +23,13 @@ from keybroker.decision import (
     DECISIONS,
     MAX_ASSETS,
     Snapshot,
-    StaleError,
     Verdict,
     decide,
     recheck,
     take_snapshot,
 )
 from keybroker.denial import Reason, ordered
-from keybroker.errors import InvalidRequestError, NonceSpentError, StateConflictError
+from keybroker.errors import DecisionStaleError, InvalidRequestError, NonceSpentError, StateConflictError
 from keybroker.grants import SignedGrant, open_grant
 from keybroker.obligations import lifetime, obligations_text, parse_obligations
 from keybroker.passport import Passport, present
@@ -148,7 +147,7 @@ def acquire(
                 caller=caller,
                 now=now,
             )
-        except StaleError:
+        except DecisionStaleError:
             snapshot = None
             continue
         except NonceSpentError as error:
@@ -215,7 +214,7 @@ def _commit_lease(
     expires_at = min(now + lifetime(broker, verdict.obligations), grant.not_after)
     node, site = snapshot.node, snapshot.site
     if node is None or site is None:
-        raise StaleError
+        raise DecisionStaleError
 
     record = release_record(
         broker,

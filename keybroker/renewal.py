@@ -11,14 +11,13 @@ from keybroker.broker import Broker
 from keybroker.decision import (
     DECISIONS,
     Snapshot,
-    StaleError,
     Verdict,
     decide,
     recheck,
     take_snapshot,
 )
 from keybroker.denial import Reason, ordered
-from keybroker.errors import NonceSpentError, StateConflictError
+from keybroker.errors import DecisionStaleError, NonceSpentError, StateConflictError
 from keybroker.obligations import lifetime, obligations_text, parse_obligations
 from keybroker.principals import Principal
 from keybroker.proof import Proof, appraise
@@ -82,7 +81,7 @@ def renew(broker: Broker, *, lease_id: str, evidence: NodeEvidence, runtime_data
                 caller=caller,
                 now=now,
             )
-        except (StaleError, StateConflictError):
+        except (DecisionStaleError, StateConflictError):
             continue
         except NonceSpentError as error:
             refused = (spent_reason(error),)

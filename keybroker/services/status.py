@@ -48,6 +48,7 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.StateConflictError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DecisionStaleError: grpc.StatusCode.ABORTED,
     errors.RequestMismatchError: grpc.StatusCode.ALREADY_EXISTS,
     errors.KeyManagementError: grpc.StatusCode.INTERNAL,
     errors.ChallengeError: grpc.StatusCode.FAILED_PRECONDITION,
