@@ -23,8 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.errors import ManifestError
 from attestation.nvgpu.abi import (
@@ -40,6 +39,16 @@ from attestation.nvgpu.abi import (
 )
 from attestation.nvgpu.endorsements import OID_SPDM_DEVICE_INFO, NvGpuAnchors
 from attestation.nvgpu.verify import IDENTITY_KIND, SCHEME
+from attestation.simulator.certificates import (
+    NOT_AFTER,
+    Subject,
+    digest,
+    distinguished_name,
+    issue,
+    key_identifier,
+    point,
+    serial_number,
+)
 from attestation.spdm.abi import (
     ATTRIBUTE_SIGNATURE_REQUESTED,
     COORDINATE_SIZE,
@@ -70,8 +79,6 @@ UNUSED_MEASUREMENTS: Final = frozenset({1, 63, 64})
 _P384_ORDER: Final = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16
 )
-_NOT_BEFORE: Final = datetime(2020, 10, 17, tzinfo=UTC)
-_NOT_AFTER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _EXPIRED: Final = datetime(2020, 10, 18, tzinfo=UTC)
 _SEED_FILE: Final = "nvgpu-seed.hex"
 _ROOT_FILE: Final = "nvgpu-root.pem"
@@ -159,9 +166,9 @@ class SimulatedGpuVendor:
             raise ManifestError(f"simulated GPU vendor: the seed must be {SEED_SIZE} bytes, not {len(seed)}")
         self._seed = seed
         self._root_key = self.key("root")
-        name = _name(("O", "Keystead simulator"), ("CN", "SIMULATED Device Identity CA"))
-        self.root = _issue(
-            _Subject(name, self._root_key, serial=_serial(seed, "root")), issuer=name, issuer_key=self._root_key
+        name = distinguished_name(("O", "Keystead simulator"), ("CN", "SIMULATED Device Identity CA"))
+        self.root = issue(
+            Subject(name, self._root_key, serial=serial_number(seed, "root")), issuer=name, issuer_key=self._root_key
         )
         self._authorities: dict[
             Architecture, tuple[x509.Certificate, x509.Certificate, ec.EllipticCurvePrivateKey]
@@ -226,15 +233,17 @@ class SimulatedGpuVendor:
         if architecture not in self._authorities:
             chip = architecture.value
             identity_key, ica_key = self.key(f"{chip} identity"), self.key(f"{chip} provisioner")
-            identity_name = _name(("O", "Keystead simulator"), ("CN", f"SIMULATED {chip} Identity"))
-            ica_name = _name(("C", "US"), ("O", "Keystead simulator"), ("CN", f"SIMULATED {chip} Provisioner ICA 1"))
-            identity = _issue(
-                _Subject(identity_name, identity_key, serial=_serial(self._seed, chip, "identity")),
+            identity_name = distinguished_name(("O", "Keystead simulator"), ("CN", f"SIMULATED {chip} Identity"))
+            ica_name = distinguished_name(
+                ("C", "US"), ("O", "Keystead simulator"), ("CN", f"SIMULATED {chip} Provisioner ICA 1")
+            )
+            identity = issue(
+                Subject(identity_name, identity_key, serial=serial_number(self._seed, chip, "identity")),
                 issuer=self.root.subject,
                 issuer_key=self._root_key,
             )
-            ica = _issue(
-                _Subject(ica_name, ica_key, serial=_serial(self._seed, chip, "provisioner")),
+            ica = issue(
+                Subject(ica_name, ica_key, serial=serial_number(self._seed, chip, "provisioner")),
                 issuer=identity_name,
                 issuer_key=identity_key,
             )
@@ -273,14 +282,14 @@ class SimulatedGpu:
         return {
             index: bytes(COORDINATE_SIZE)
             if index in UNUSED_MEASUREMENTS
-            else _digest(self.architecture.value, self.configuration.driver_version, str(index))
+            else digest(self.architecture.value, self.configuration.driver_version, str(index))
             for index in range(1, MEASUREMENT_COUNT + 1)
         }
 
     @property
     def fwid(self) -> bytes:
         """SHA-384 of the simulated FMC firmware."""
-        return _digest(self.architecture.value, "FMC")
+        return digest(self.architecture.value, "FMC")
 
     def evidence(self, slot: str, nonce: bytes, *, defects: Collection[GpuDefect] = ()) -> Evidence:
         """Evidence over `nonce` (32 bytes) with the certificate chain, broken as `defects` say.
@@ -326,25 +335,25 @@ class SimulatedGpu:
         ica, identity, ica_key = self.vendor.authority(self.architecture)
         chip = self.architecture.value
         serial = f"{'50' if GpuDefect.SWITCH_SERIAL in defects else '41'}{self.pdi:016X}"
-        brom_name = _name(("SERIAL", serial), ("C", "US"), ("O", "Keystead simulator"), ("CN", f"{chip} A01 GSP BROM"))
-        brom = _issue(
-            _Subject(brom_name, self._brom_key, serial=int(serial, 16)), issuer=ica.subject, issuer_key=ica_key
+        brom_name = distinguished_name(
+            ("SERIAL", serial), ("C", "US"), ("O", "Keystead simulator"), ("CN", f"{chip} A01 GSP BROM")
         )
+        brom = issue(Subject(brom_name, self._brom_key, serial=int(serial, 16)), issuer=ica.subject, issuer_key=ica_key)
         # NVIDIA's leaf has the key identifier, its top bit cleared, as serial number in both senses of the word.
-        leaf_serial = int.from_bytes(_key_identifier(self._leaf_key).digest, "big") & ((1 << 159) - 1)
-        leaf_name = _name(
+        leaf_serial = int.from_bytes(key_identifier(self._leaf_key).digest, "big") & ((1 << 159) - 1)
+        leaf_name = distinguished_name(
             ("SERIAL", f"{leaf_serial:040X}"),
             ("C", "US"),
             ("O", "Keystead simulator"),
             ("CN", f"{chip} A01 GSP FMC LF"),
         )
-        leaf = _issue(
-            _Subject(
+        leaf = issue(
+            Subject(
                 leaf_name,
                 self._leaf_key,
                 serial=leaf_serial,
                 authority=False,
-                not_after=_EXPIRED if GpuDefect.EXPIRED_LEAF in defects else _NOT_AFTER,
+                not_after=_EXPIRED if GpuDefect.EXPIRED_LEAF in defects else NOT_AFTER,
                 extensions=(self._device_info(), self._firmware_extension(defects)),
             ),
             issuer=brom_name,
@@ -366,7 +375,7 @@ class SimulatedGpu:
             return x509.UnrecognizedExtension(OID_DICE_TCB_INFO, der)
         key = self._leaf_key if GpuDefect.WRONG_DEVICE_KEY in defects else self._brom_key
         return x509.UnrecognizedExtension(
-            OID_COMPOSITE_DEVICE_ID, composite_device_id_to_bytes(device_key=_point(key), fwid=self.fwid)
+            OID_COMPOSITE_DEVICE_ID, composite_device_id_to_bytes(device_key=point(key), fwid=self.fwid)
         )
 
     def _sign(self, nonce: bytes, defects: frozenset[GpuDefect]) -> bytes:
@@ -375,7 +384,7 @@ class SimulatedGpu:
             nonce = hashlib.sha256(nonce).digest()
         measurements = dict(self.measurements)
         if defects & {GpuDefect.OTHER_FIRMWARE, GpuDefect.DEVELOPER_MODE}:
-            measurements[8] = _digest("another firmware")
+            measurements[8] = digest("another firmware")
         one = GpuDefect.ONE_MEASUREMENT in defects
         blocks = [
             MeasurementBlock(index, MEASUREMENT_TYPE_MUTABLE_FIRMWARE, value)
@@ -396,7 +405,7 @@ class SimulatedGpu:
             slot_id=0,
             block_count=len(blocks),
             record=record_to_bytes(blocks),
-            nonce=hashlib.sha256(b"response" + nonce + _point(self._leaf_key)).digest(),
+            nonce=hashlib.sha256(b"response" + nonce + point(self._leaf_key)).digest(),
             opaque=opaque,
             signature=bytes(SIGNATURE_SIZE),
         )
@@ -435,7 +444,7 @@ class SimulatedGpu:
         }
         if GpuDefect.MISSING_FWID not in defects:
             wrong = GpuDefect.WRONG_FWID in defects
-            fields[OpaqueType.FWID] = _digest("another FMC") if wrong else self.fwid
+            fields[OpaqueType.FWID] = digest("another FMC") if wrong else self.fwid
         if blackwell:
             fields[OpaqueType.SYS_ENABLE_STATUS] = b"\x07\x07"
             fields[OpaqueType.CHIP_INFO] = b"GB100\0"
@@ -465,80 +474,3 @@ _CHAIN_DEFECTS: Final = frozenset(
     {GpuDefect.EXPIRED_LEAF, GpuDefect.DEVELOPER_MODE, GpuDefect.SWITCH_SERIAL, GpuDefect.WRONG_DEVICE_KEY}
 )
 """Defects of this GPU's own certificates."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What one certificate is to certify."""
-
-    name: x509.Name
-    key: ec.EllipticCurvePrivateKey
-    serial: int
-    authority: bool = True
-    not_after: datetime = _NOT_AFTER
-    extensions: tuple[x509.ExtensionType, ...] = ()
-
-
-def _issue(subject: _Subject, *, issuer: x509.Name, issuer_key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """A certificate with the extensions that NVIDIA's have."""
-    usage = x509.KeyUsage(
-        digital_signature=not subject.authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=subject.authority,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject.name)
-        .issuer_name(issuer)
-        .public_key(subject.key.public_key())
-        .serial_number(subject.serial)
-        .not_valid_before(_NOT_BEFORE)
-        .not_valid_after(subject.not_after)
-    )
-    if subject.authority:
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    builder = (
-        builder.add_extension(usage, critical=True)
-        .add_extension(_key_identifier(subject.key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-    )
-    for extension in subject.extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder.sign(issuer_key, hashes.SHA384(), ecdsa_deterministic=True)
-
-
-def _name(*attributes: tuple[str, str]) -> x509.Name:
-    """A name with NVIDIA's string types: PrintableString for C and serialNumber, UTF8String for the others."""
-    oids = {
-        "C": NameOID.COUNTRY_NAME,
-        "CN": NameOID.COMMON_NAME,
-        "O": NameOID.ORGANIZATION_NAME,
-        "SERIAL": NameOID.SERIAL_NUMBER,
-    }
-    return x509.Name([x509.NameAttribute(oids[kind], value) for kind, value in attributes])
-
-
-def _key_identifier(key: ec.EllipticCurvePrivateKey) -> x509.SubjectKeyIdentifier:
-    """SubjectKeyIdentifier, method 1 of RFC 5280, section 4.2.1.2."""
-    return x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-
-
-def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """X9.62 uncompressed point of the key."""
-    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-
-
-def _serial(seed: bytes, *labels: str) -> int:
-    """A positive certificate serial number of at most 127 bits."""
-    return int.from_bytes(hashlib.sha256(seed + "/".join(labels).encode()).digest()[:16], "big") >> 1 | 1
-
-
-def _digest(*labels: str) -> bytes:
-    """SHA-384 of what is simulated."""
-    return hashlib.sha384("/".join(("keystead simulator", *labels)).encode()).digest()

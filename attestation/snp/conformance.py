@@ -26,6 +26,7 @@ from attestation.snp.claims import report_claims
 from attestation.snp.endorsements import SnpAnchors, crl_content
 from attestation.snp.verify import SCHEME, SnpReference, verify
 from attestation.types import Collateral, DeviceResult, Evidence, Json
+from attestation.verdict import Judged
 
 _SPEC_DEFAULTS: Final = (
     (checks.DEBUG, "debug guests are published as good evidence; only a case that enforces the defaults refuses them"),
@@ -79,23 +80,6 @@ _PINS: Final = {
 _MINIMA: Final = ("bl", "tee", "snp", "ucode", "fmc")
 REPORT_ROLES: Final = frozenset({"report", "vek", "ca_chain", "crl", "hcl_report", "cert_table"})
 """What is read; other roles carry the same evidence in another envelope and are not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The outcome of one case.
-
-    Attributes:
-        verdict: ``pass``, ``fail``, ``parse``, ``sig-only`` or ``unsupported``.
-        codes: finding codes, failing and informing, sorted.
-        fields: what was found under the names that ``expected`` uses.
-        why: what could not be decided, or empty.
-    """
-
-    verdict: str
-    codes: tuple[str, ...]
-    fields: Mapping[str, Json]
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
