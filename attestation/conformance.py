@@ -1,7 +1,8 @@
 """Judges a manifest of published evidence under one documented conformance profile per TEE.
 
-The profiles are data (`attestation.snp.conformance.PROFILE`, `attestation.nvgpu.conformance.PROFILE`), each deviation
-from the strict list with its reason, and none is keyed by a case's name. A manifest's ``policy_input`` and
+The profiles are data (``PROFILE`` in ``attestation.snp.conformance``, ``attestation.nvgpu.conformance`` and
+``attestation.nvswitch.conformance``), each deviation from the strict list with its reason, and none is keyed by a
+case's name. Manifests by themselves are judged by the strict rules. A manifest's ``policy_input`` and
 ``injected_root`` are honoured here and nowhere else. Verdicts:
 
 - ``pass``: authentic, and nothing that the profile holds against it.
@@ -22,17 +23,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from attestation.errors import AttestationError, ManifestError, UnsupportedError
 from attestation.findings import Severity
 from attestation.nvgpu import conformance as nvgpu_conformance
 from attestation.nvgpu import verify as nvgpu
 from attestation.nvgpu.endorsements import NvGpuAnchors
+from attestation.nvidia.endorsements import DeviceAnchors
+from attestation.nvswitch import conformance as nvswitch_conformance
+from attestation.nvswitch import verify as nvswitch
+from attestation.nvswitch.endorsements import NvSwitchAnchors
 from attestation.pem import certificates_from_pem
+from attestation.rim import conformance as rim_conformance
+from attestation.rim.verify import RimAnchors
 from attestation.snp import conformance as snp_conformance
-from attestation.snp.conformance import Judged
-from attestation.types import Evidence, Json
+from attestation.types import Collateral, DeviceResult, Evidence, Json
+from attestation.verdict import Judged
 
 MAX_FILE_SIZE: Final = 16 << 20
 VERDICTS: Final = frozenset({"pass", "fail", "parse", "sig-only", "unsupported"})
@@ -107,32 +114,77 @@ def _judge_snp(case: Case) -> Judged:
     )
 
 
-_GPU_REPORT_ROLES: Final = frozenset({"report", "cert_chain", "device_root"})
+class _DeviceVerifier(Protocol):
+    def __call__(
+        self, evidence: Evidence, *, collateral: Collateral, nonce: bytes | None, now: int, case: Case
+    ) -> DeviceResult: ...
 
 
-def _judge_nvgpu(case: Case) -> Judged:
-    """GPU evidence by chain, signature, nonce and firmware identity.
+def _verify_nvgpu(
+    evidence: Evidence, *, collateral: Collateral, nonce: bytes | None, now: int, case: Case
+) -> DeviceResult:
+    return nvgpu.verify(
+        evidence,
+        anchors=_nvidia_anchors(NvGpuAnchors, case),
+        reference=nvgpu_conformance.REFERENCE,
+        expected_nonce=nonce,
+        now=now,
+        collateral=collateral,
+        profile=nvgpu_conformance.PROFILE,
+        allow_trailing_byte=True,
+    )
 
-    A role that is not read (a RIM, an OCSP response) could only turn a pass into a fail, so evidence that fails by
-    itself fails, and evidence that passes by itself is ``unsupported`` until the rest is judged too.
+
+def _verify_nvswitch(
+    evidence: Evidence, *, collateral: Collateral, nonce: bytes | None, now: int, case: Case
+) -> DeviceResult:
+    return nvswitch.verify(
+        evidence,
+        anchors=_nvidia_anchors(NvSwitchAnchors, case),
+        reference=nvswitch_conformance.REFERENCE,
+        expected_nonce=nonce,
+        now=now,
+        collateral=collateral,
+        profile=nvswitch_conformance.PROFILE,
+        allow_trailing_byte=True,
+    )
+
+
+_Anchors = TypeVar("_Anchors", bound=DeviceAnchors)
+
+
+def _nvidia_anchors(kind: type[_Anchors], case: Case) -> _Anchors:
+    """NVIDIA's roots, or the case's own where it injects them."""
+    anchors = kind.nvidia()
+    if case.injected_root:
+        anchors = kind.simulated(certificates_from_pem(case.files["device_root"])[-1])
+        if "rim_root" in case.files:
+            anchors = anchors.with_rims(RimAnchors.simulated(certificates_from_pem(case.files["rim_root"])[-1]))
+    return anchors
+
+
+def _judge_nvidia(case: Case, *, slot: str, scheme: str, verify: _DeviceVerifier, fields: _FieldReader) -> Judged:
+    """Evidence of an NVIDIA device with the manifests and OCSP responses that are given.
+
+    A role that is not known could only turn a pass into a fail, so evidence that fails by itself fails, and evidence
+    that passes by itself is ``unsupported`` where such a role is left.
     """
     if "report" not in case.files or "cert_chain" not in case.files or case.now is None:
         return Judged("unsupported", (), {}, "no report, no certificate chain or no verification time")
     if case.policy_input:
         return Judged("unsupported", (), {}, "policy_input is not understood for this TEE")
     nonce = case.expected.get("nonce")
+    rims = [role for role in case.files if role == "rim" or role.endswith("_rim")]
+    responses = [role for role in case.files if role.startswith("ocsp")]
     try:
-        anchors = NvGpuAnchors.nvidia()
-        if case.injected_root:
-            anchors = NvGpuAnchors.simulated(certificates_from_pem(case.files["device_root"])[-1])
-        result = nvgpu.verify(
-            Evidence("gpu0", nvgpu.SCHEME, case.files["report"], certificates_from_pem(case.files["cert_chain"])),
-            anchors=anchors,
-            reference=nvgpu_conformance.REFERENCE,
-            expected_nonce=bytes.fromhex(nonce) if isinstance(nonce, str) else None,
+        result = verify(
+            Evidence(slot, scheme, case.files["report"], certificates_from_pem(case.files["cert_chain"])),
+            collateral=Collateral(
+                rims=tuple(case.files[role] for role in rims), ocsp=tuple(case.files[role] for role in responses)
+            ),
+            nonce=bytes.fromhex(nonce) if isinstance(nonce, str) else None,
             now=case.now,
-            profile=nvgpu_conformance.PROFILE,
-            allow_trailing_byte=True,
+            case=case,
         )
     except UnsupportedError as error:
         return Judged("unsupported", (error.code,), {}, str(error))
@@ -141,16 +193,55 @@ def _judge_nvgpu(case: Case) -> Judged:
     except (ValueError, KeyError) as error:
         raise ManifestError(f"{case.name}: expected.nonce or device_root: {error}") from None
     codes = tuple(sorted({finding.code for finding in result.findings}))
-    fields = nvgpu_conformance.conformance_fields(result)
+    computed = fields(result)
     if any(finding.severity is Severity.FAIL for finding in result.findings):
-        return Judged("fail", codes, fields)
-    unread = sorted(case.files.keys() - _GPU_REPORT_ROLES)
+        return Judged("fail", codes, computed)
+    unread = sorted(case.files.keys() - {"report", "cert_chain", "device_root", "rim_root", *rims, *responses})
     if unread:
-        return Judged("unsupported", codes, fields, f"not judged yet: {', '.join(unread)}")
-    return Judged("pass", codes, fields)
+        return Judged("unsupported", codes, computed, f"not judged: {', '.join(unread)}")
+    return Judged("pass", codes, computed)
 
 
-_JUDGES: Final[Mapping[str, _Judge]] = MappingProxyType({"snp": _judge_snp, "nvidia": _judge_nvgpu})
+class _FieldReader(Protocol):
+    def __call__(self, result: DeviceResult) -> dict[str, Json]: ...
+
+
+def _judge_nvgpu(case: Case) -> Judged:
+    return _judge_nvidia(
+        case, slot="gpu0", scheme=nvgpu.SCHEME, verify=_verify_nvgpu, fields=nvgpu_conformance.conformance_fields
+    )
+
+
+def _judge_nvswitch(case: Case) -> Judged:
+    return _judge_nvidia(
+        case,
+        slot="nvswitch0",
+        scheme=nvswitch.SCHEME,
+        verify=_verify_nvswitch,
+        fields=nvswitch_conformance.conformance_fields,
+    )
+
+
+def _judge_rim(case: Case) -> Judged:
+    """A manifest by itself: well-formed, its signature and chain good, at the verification time where one is stated."""
+    if "rim" not in case.files:
+        return Judged("unsupported", (), {}, "no manifest")
+    if case.policy_input:
+        return Judged("unsupported", (), {}, "policy_input is not understood for this TEE")
+    anchors = RimAnchors.nvidia()
+    try:
+        if case.injected_root:
+            anchors = RimAnchors.simulated(certificates_from_pem(case.files["rim_root"])[-1])
+        return rim_conformance.judge(case.files["rim"], anchors=anchors, now=case.now)
+    except AttestationError as error:
+        return Judged("fail", (error.code,), {}, str(error))
+    except KeyError as error:
+        raise ManifestError(f"{case.name}: injected_root, but no {error}") from None
+
+
+_JUDGES: Final[Mapping[str, _Judge]] = MappingProxyType(
+    {"snp": _judge_snp, "nvidia": _judge_nvgpu, "nvidia-rim": _judge_rim, "nvswitch": _judge_nvswitch}
+)
 SUPPORTED_TEES: Final = tuple(sorted(_JUDGES))
 """The TEEs that can be judged; cases of others are ``unsupported``."""
 

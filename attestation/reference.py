@@ -15,6 +15,11 @@
     [nvgpu]
     products = ["GH100"]
     modes = ["spt", "mpt", "ppcie"]
+    rim_grace = 2592000                 # seconds for which a manifest is used after its signer expired; 0 by default
+    ocsp_max_age = 604800               # seconds for which an OCSP response is used; its own window by default
+
+    [nvswitch]
+    products = ["LS_10"]
 
 There are no default reference values: a section that is absent means that no such evidence is accepted.
 """
@@ -32,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attestation.errors import ManifestError
 from attestation.nvgpu.abi import Mode
 from attestation.nvgpu.verify import NvGpuReference
+from attestation.nvswitch.verify import NvSwitchReference
 from attestation.scheme import ReferenceValues
 from attestation.snp.abi import FirmwareVersion, GuestPolicy, PlatformInfo, Product, TcbVersion
 from attestation.snp.verify import SnpReference
@@ -41,6 +47,7 @@ MAX_FILE: Final = 1 << 20
 
 _Hex: Final = r"^([0-9a-f]{2})+$"
 _Byte = Annotated[int, Field(ge=0, le=255)]
+_Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
 _HexText = Annotated[str, Field(pattern=_Hex)]
 
 
@@ -88,6 +95,18 @@ class NvGpuSection(_Section):
     drivers: tuple[str, ...] | None = None
     vbios: tuple[str, ...] | None = None
     measurements: dict[str, tuple[_HexText, ...]] = Field(default_factory=dict)
+    rim_grace: _Seconds = 0
+    ocsp_max_age: _Seconds | None = None
+
+
+class NvSwitchSection(_Section):
+    """``[nvswitch]``; the names are those of `attestation.nvswitch.verify.NvSwitchReference`."""
+
+    products: tuple[str, ...]
+    bios: tuple[str, ...] | None = None
+    measurements: dict[str, tuple[_HexText, ...]] = Field(default_factory=dict)
+    rim_grace: _Seconds = 0
+    ocsp_max_age: _Seconds | None = None
 
 
 class ReferenceFile(_Section):
@@ -95,6 +114,7 @@ class ReferenceFile(_Section):
 
     snp: SnpSection | None = None
     nvgpu: NvGpuSection | None = None
+    nvswitch: NvSwitchSection | None = None
 
 
 def parse_reference_values(data: bytes, *, name: str) -> ReferenceValues:
@@ -118,6 +138,7 @@ def parse_reference_values(data: bytes, *, name: str) -> ReferenceValues:
     return ReferenceValues(
         snp=None if file.snp is None else _snp(file.snp, name),
         nvgpu=None if file.nvgpu is None else _nvgpu(file.nvgpu, name),
+        nvswitch=None if file.nvswitch is None else _nvswitch(file.nvswitch, name),
     )
 
 
@@ -153,20 +174,36 @@ def _nvgpu(section: NvGpuSection, name: str) -> NvGpuReference:
     except ValueError as error:
         known = ", ".join(mode.value for mode in Mode)
         raise ManifestError(f"{name}: nvgpu.modes: {error}; known are {known}") from None
-    measurements: dict[int, frozenset[bytes]] = {}
-    for index, values in section.measurements.items():
-        if not index.isascii() or not index.isdigit() or not 1 <= int(index) <= 64 or str(int(index)) != index:
-            raise ManifestError(f"{name}: nvgpu.measurements: {index!r:.20} is not an index from 1 to 64")
-        digests = _values(values, 48, f"{name}: nvgpu.measurements.{index}")
-        if digests:
-            measurements[int(index)] = digests
     return NvGpuReference(
         products=frozenset(section.products),
         modes=modes,
         drivers=None if section.drivers is None else frozenset(section.drivers),
         vbios=None if section.vbios is None else frozenset(section.vbios),
-        measurements=MappingProxyType(measurements),
+        measurements=_measurements(section.measurements, f"{name}: nvgpu.measurements"),
+        rim_grace=section.rim_grace,
+        ocsp_max_age=section.ocsp_max_age,
     )
+
+
+def _nvswitch(section: NvSwitchSection, name: str) -> NvSwitchReference:
+    return NvSwitchReference(
+        products=frozenset(section.products),
+        bios=None if section.bios is None else frozenset(section.bios),
+        measurements=_measurements(section.measurements, f"{name}: nvswitch.measurements"),
+        rim_grace=section.rim_grace,
+        ocsp_max_age=section.ocsp_max_age,
+    )
+
+
+def _measurements(stated: Mapping[str, Sequence[str]], where: str) -> Mapping[int, frozenset[bytes]]:
+    measurements: dict[int, frozenset[bytes]] = {}
+    for index, values in stated.items():
+        if not index.isascii() or not index.isdigit() or not 1 <= int(index) <= 64 or str(int(index)) != index:
+            raise ManifestError(f"{where}: {index!r:.20} is not an index from 1 to 64")
+        digests = _values(values, 48, f"{where}.{index}")
+        if digests:
+            measurements[int(index)] = digests
+    return MappingProxyType(measurements)
 
 
 def _product(line: str, name: str) -> Product:

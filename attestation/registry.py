@@ -11,6 +11,8 @@ from attestation.errors import TrustAnchorError
 from attestation.findings import Check
 from attestation.nvgpu import checks as nvgpu_checks
 from attestation.nvgpu import verify as nvgpu
+from attestation.nvswitch import checks as nvswitch_checks
+from attestation.nvswitch import verify as nvswitch
 from attestation.profile import Profile
 from attestation.scheme import ReferenceValues, Scheme, TrustAnchors
 from attestation.snp import azure_hcl
@@ -63,7 +65,7 @@ class NvGpuScheme:
         evidence: Evidence,
         *,
         expected: bytes | None,
-        collateral: Collateral,  # noqa: ARG002 - the protocol gives it to every scheme; this one reads none yet
+        collateral: Collateral,
         anchors: TrustAnchors,
         reference: ReferenceValues,
         now: int,
@@ -78,19 +80,58 @@ class NvGpuScheme:
             reference=reference.nvgpu,
             expected_nonce=expected,
             now=now,
+            collateral=collateral,
+            profile=profile,
+        )
+
+
+class NvSwitchScheme:
+    """NVIDIA NVSwitches over SPDM; `expected` is the device nonce."""
+
+    name: Final = nvswitch.SCHEME
+    slot_prefix: Final = "nvswitch"
+    checks: Final = nvswitch_checks.CHECKS
+
+    def verify(
+        self,
+        evidence: Evidence,
+        *,
+        expected: bytes | None,
+        collateral: Collateral,
+        anchors: TrustAnchors,
+        reference: ReferenceValues,
+        now: int,
+        profile: Profile,
+    ) -> DeviceResult:
+        """See `attestation.scheme.Scheme.verify`."""
+        if anchors.nvswitch is None or reference.nvswitch is None:
+            raise TrustAnchorError("NVSwitch evidence, but no NVSwitch roots or no NVSwitch reference values")
+        return nvswitch.verify(
+            evidence,
+            anchors=anchors.nvswitch,
+            reference=reference.nvswitch,
+            expected_nonce=expected,
+            now=now,
+            collateral=collateral,
             profile=profile,
         )
 
 
 SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
-    {scheme.name: scheme for scheme in (SnpScheme(), NvGpuScheme())}
+    {scheme.name: scheme for scheme in (SnpScheme(), NvGpuScheme(), NvSwitchScheme())}
 )
 """Every scheme that this verifier knows, by `Evidence.scheme`. A new one is added to this line."""
 
 CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
     {
         check.code: check
-        for check in (*node_checks.CHECKS, *snp_checks.CHECKS, azure_hcl.HCL_RUNTIME_DATA, *nvgpu_checks.CHECKS)
+        for check in (
+            *node_checks.CHECKS,
+            *snp_checks.CHECKS,
+            azure_hcl.HCL_RUNTIME_DATA,
+            *nvgpu_checks.CHECKS,
+            *nvswitch_checks.CHECKS,
+        )
     }
 )
 """Every check that can appear in a result, by code."""

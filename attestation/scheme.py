@@ -12,6 +12,8 @@ from typing import Protocol, Self
 from attestation.findings import Check
 from attestation.nvgpu.endorsements import NvGpuAnchors
 from attestation.nvgpu.verify import NvGpuReference
+from attestation.nvswitch.endorsements import NvSwitchAnchors
+from attestation.nvswitch.verify import NvSwitchReference
 from attestation.profile import Profile
 from attestation.snp.endorsements import SnpAnchors
 from attestation.snp.verify import SnpReference
@@ -27,18 +29,20 @@ class TrustAnchors:
 
     snp: SnpAnchors | None
     nvgpu: NvGpuAnchors | None
+    nvswitch: NvSwitchAnchors | None = None
 
     @classmethod
     def production(cls) -> Self:
         """The vendors' own roots and no simulator's."""
-        return cls(snp=SnpAnchors.amd(), nvgpu=NvGpuAnchors.nvidia())
+        return cls(snp=SnpAnchors.amd(), nvgpu=NvGpuAnchors.nvidia(), nvswitch=NvSwitchAnchors.nvidia())
 
     @property
     def simulated(self) -> bool:
         """Is some simulator's root among them?"""
         return bool(
             (self.snp is not None and self.snp.simulated_roots)
-            or (self.nvgpu is not None and self.nvgpu.simulated_roots)
+            or (self.nvgpu is not None and (self.nvgpu.simulated_roots or self.nvgpu.rims.simulated_roots))
+            or (self.nvswitch is not None and (self.nvswitch.simulated_roots or self.nvswitch.rims.simulated_roots))
         )
 
 
@@ -48,6 +52,7 @@ class ReferenceValues:
 
     snp: SnpReference | None
     nvgpu: NvGpuReference | None
+    nvswitch: NvSwitchReference | None = None
 
 
 class Scheme(Protocol):
@@ -60,7 +65,7 @@ class Scheme(Protocol):
 
     @property
     def slot_prefix(self) -> str:
-        """What its submodules are called in an Attestation Result: ``cpu``, ``gpu``."""
+        """What its submodules are called in an Attestation Result: ``cpu``, ``gpu``, ``nvswitch``."""
         ...
 
     @property

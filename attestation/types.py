@@ -31,13 +31,19 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """Endorsements and revocation data from elsewhere, all as DER; empty fields mean "none was given".
+    """Endorsements, reference values and revocation data from elsewhere; empty fields mean "none was given".
 
     Attributes:
-        crls: certificate revocation lists.
+        crls: certificate revocation lists, DER.
+        rims: reference integrity manifests, XML; one set may serve devices of several kinds and versions.
+        ocsp: OCSP responses, DER, for certificates of devices and of signers of manifests.
+        ocsp_nonce: sent with the requests that `ocsp` answers; None where this verifier did not ask.
     """
 
     crls: tuple[bytes, ...] = ()
+    rims: tuple[bytes, ...] = ()
+    ocsp: tuple[bytes, ...] = ()
+    ocsp_nonce: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

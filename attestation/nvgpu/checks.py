@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation import x509
+from attestation import ocsp, x509
 from attestation.findings import Check, Severity
+from attestation.rim import checks as rim_checks
 
 _SPDM = "DMTF DSP0274 1.1.0, section 10.11"
 _DICE = "TCG DICE Attestation Architecture 1.1, section 6.1"
@@ -152,23 +153,26 @@ MEASUREMENT: Final = Check(
 )
 MEASUREMENTS_NOT_APPRAISED: Final = Check(
     "NVGPU_MEASUREMENTS_NOT_APPRAISED",
-    "every measurement has a reference value (no RIM was given)",
+    "every measurement has a reference value, from a manifest (RIM) or pinned",
     "MeasurementRecord",
     f"{_SPDM}.2",
-    "Pin measurements in the reference values: what has none is signed by the GPU but compared with nothing.",
+    "Give the manifests of this driver and VBIOS, and pin in the reference values what no manifest covers: what has no "
+    "reference value is signed by the GPU but compared with nothing.",
     Severity.INFORM,
 )
 REVOCATION_NOT_CHECKED: Final = Check(
     "NVGPU_REVOCATION_NOT_CHECKED",
-    "the certificates' revocation status was checked",
+    "OCSP responses were given, so that a revoked certificate is told from a good one",
     "OCSP",
     "RFC 6960",
-    "Keep a list of revoked device identities in the enrolment until OCSP responses are read.",
+    "Import OCSP responses; without them keep a list of revoked device identities in the enrolment.",
     Severity.INFORM,
 )
 
 CHECKS: Final = (
     *x509.CHECKS,
+    *rim_checks.CHECKS,
+    *ocsp.CHECKS,
     TRAILING_BYTE,
     SIGNATURE,
     NONCE,

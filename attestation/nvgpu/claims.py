@@ -12,9 +12,17 @@ _OPAQUE_NAMES = {kind.value: kind.name.lower() for kind in OpaqueType}
 
 
 def claims(
-    evidence: GpuEvidence, endorsement: DeviceEndorsement, *, measurements: Mapping[int, bytes]
+    evidence: GpuEvidence,
+    endorsement: DeviceEndorsement,
+    *,
+    measurements: Mapping[int, bytes],
+    manifests: Mapping[str, Json],
+    coverage: Mapping[str, Json],
 ) -> dict[str, Json]:
     """Every claim of `evidence`, whose `measurements` by index the caller has at hand, and of its certificates.
+
+    ``reference_manifests`` are the `manifests` that measurements were compared with, ``measurement_coverage`` says
+    which measurement was compared with whose reference value.
 
     Byte strings are lower-case hex. ``opaque`` has every field, under its number where its name is not known.
     ``fwid_in_leaf`` is null where the evidence states no firmware identity to look for.
@@ -58,6 +66,8 @@ def claims(
         "firmware_flags": [] if firmware is None else list(firmware.flags),
         "measurement_blocks": response.block_count,
         "measurements": {str(index): value.hex() for index, value in measurements.items()},
+        "reference_manifests": manifests,
+        "measurement_coverage": coverage,
         "measurement_counts": None if counts is None else list(counts),
         "opaque_tags": sorted(evidence.opaque),
         "opaque": {_OPAQUE_NAMES.get(kind, str(kind)): value.hex() for kind, value in evidence.opaque.items()},

@@ -1,8 +1,9 @@
 """How published NVIDIA GPU evidence is judged: the one conformance profile of this scheme, never production's.
 
 The rules of the published vectors are: chain, signature, nonce and firmware identity (where the leaf carries one)
-decide, and one byte after the signature informs. Everything that the strict profile holds against evidence beyond that
-informs here, each for the reason that stands beside it.
+decide, a manifest that is given must verify and match, a response outside its window informs, and one byte after the
+signature informs. Everything that the strict profile holds against evidence beyond that informs here, each for the
+reason that stands beside it; one rule is stricter here.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from attestation.findings import Severity
 from attestation.nvgpu import checks
 from attestation.nvgpu.abi import Mode
 from attestation.nvgpu.verify import NvGpuReference
+from attestation.nvidia.conformance import DEVIATIONS
 from attestation.profile import Deviation, Profile
+from attestation.rim.conformance import manifest_fields
 from attestation.types import DeviceResult, Json
 
 PROFILE: Final = Profile(
     "nvidia-conformance",
     MappingProxyType(
-        {
+        dict(DEVIATIONS)
+        | {
             check.code: Deviation(Severity.INFORM, reason)
             for check, reason in (
                 (checks.FWID_PRESENT, "drivers before 550 do not report the FWID, and their evidence is published"),
@@ -34,7 +38,7 @@ PROFILE: Final = Profile(
         }
     ),
 )
-"""Which findings inform instead of failing, and why."""
+"""Which findings do something else than under the strict profile, and why."""
 
 REFERENCE: Final = NvGpuReference(
     products=frozenset({"GH100", "GB100"}),
@@ -64,4 +68,4 @@ def conformance_fields(result: DeviceResult) -> dict[str, Json]:
 
     A manifest's ``nonce`` is missing here on purpose: it is the nonce that the verifier expects, an input.
     """
-    return {name: result.claims[name] for name in _FIELDS}
+    return {name: result.claims[name] for name in _FIELDS} | manifest_fields(result)

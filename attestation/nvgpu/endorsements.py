@@ -1,185 +1,34 @@
-"""What NVIDIA's certificates say about a GPU: its identity, its chip, and the firmware that its key belongs to.
-
-A chain has exactly five certificates, all P-384 with SHA-384: FMC leaf (made by the device at every boot), BROM (the
-device's own authority, one per GPU), Provisioner ICA, Identity (one per chip), Device Identity CA. The root is pinned
-by the SHA-256 of its DER; it is the one that four public verifiers of NVIDIA evidence embed.
-
-The BROM certificate's subject serialNumber is the byte 0x41 followed by the GPU's 64-bit PDI, in hex. That is seen on
-every published GPU chain and equals the PDIs in NVIDIA's signed 8-GPU topology lists, but NVIDIA documents it nowhere;
-switches have 0x50. It is certified, unlike the UUID that a driver reports, and so it is the identity enrolled.
-"""
+"""Endorsements of GPUs: NVIDIA's certificates (`attestation.nvidia.endorsements`) whose BROM names a GPU."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import ClassVar
 
-from cryptography import x509
-from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
-
-from attestation.errors import MalformedError, TrustAnchorError
-from attestation.spdm.dice import (
-    OID_COMPOSITE_DEVICE_ID,
-    OID_DICE_TCB_INFO,
-    FirmwareIdentity,
-    parse_composite_device_id,
-    parse_dice_tcb_info,
+from attestation.nvidia.endorsements import (
+    BROM,
+    CHAIN_LENGTH,
+    LEAF,
+    NVIDIA_DEVICE_IDENTITY_CA_SHA256,
+    OID_SPDM_DEVICE_INFO,
+    DeviceAnchors,
+    DeviceEndorsement,
+    DeviceKind,
 )
-from attestation.x509 import CertificateChain, ChainCache, ChainRules, EcAlgorithm, extension_value
 
-NVIDIA_DEVICE_IDENTITY_CA_SHA256: Final = bytes.fromhex(
-    "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
-)
-"""SHA-256 of the DER of "NVIDIA Device Identity CA" (serial 2d3670b1ca100411c1fec0e82a065b54, 5 November 2021)."""
-
-CHAIN_LENGTH: Final = 5
-LEAF: Final = 0
-BROM: Final = 1
-
-OID_SPDM_DEVICE_INFO: Final = x509.ObjectIdentifier("1.3.6.1.4.1.412.274.1")
-"""otherName of the leaf: ``manufacturer:product:serial number`` (DSP0274 1.1.0, section 10.6.1, table 33)."""
-
-_GPU_SERIAL: Final = re.compile(r"41[0-9A-F]{16}")
-_DEVICE_INFO: Final = re.compile(r"NVIDIA:([A-Z0-9_]+):([0-9A-F]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceEndorsement:
-    """What a GPU's certificates say; only believable where their chain is trusted.
-
-    Attributes:
-        products: the chip as leaf, BROM and device information name it, without repetition: one, if they agree.
-        serial_number: the BROM certificate's subject serialNumber in lower-case hex where it is a GPU's; else None.
-        stated_serial_number: the same as it stands there, whatever it is.
-        device_info: serial number in the leaf's SPDM device information; None where absent.
-        firmware: what the leaf says of the firmware that its key belongs to; None where it says nothing.
-        device_key: the BROM key's point (X9.62 uncompressed).
-    """
-
-    products: tuple[str, ...]
-    serial_number: str | None
-    stated_serial_number: str
-    device_info: str | None
-    firmware: FirmwareIdentity | None
-    device_key: bytes
-
-    @property
-    def pdi(self) -> str | None:
-        """The GPU's PDI in lower-case hex; None where no GPU serial number is certified."""
-        return None if self.serial_number is None else self.serial_number[2:]
-
-    @classmethod
-    def from_chain(cls, chain: CertificateChain) -> Self:
-        """Read the endorsement out of leaf and BROM certificate.
-
-        Raises:
-            MalformedError: fewer than two certificates, names without their parts, or a broken DICE extension.
-        """
-        if len(chain.certificates) <= BROM:
-            raise MalformedError("NVIDIA GPU certificate chain", "no BROM certificate follows the leaf")
-        leaf, brom = chain.certificates[LEAF], chain.certificates[BROM]
-        info = _device_info(leaf)
-        products = [_attribute(leaf, NameOID.COMMON_NAME, "leaf"), _attribute(brom, NameOID.COMMON_NAME, "BROM")]
-        names = [name.split(" ")[0] for name in products] + ([] if info is None else [info[0]])
-        serial = _attribute(brom, NameOID.SERIAL_NUMBER, "BROM")
-        return cls(
-            products=tuple(dict.fromkeys(names)),
-            serial_number=serial.lower() if _GPU_SERIAL.fullmatch(serial) else None,
-            stated_serial_number=serial,
-            device_info=None if info is None else info[1],
-            firmware=_firmware(leaf),
-            device_key=_point(brom),
-        )
+__all__ = [
+    "BROM",
+    "CHAIN_LENGTH",
+    "LEAF",
+    "NVIDIA_DEVICE_IDENTITY_CA_SHA256",
+    "OID_SPDM_DEVICE_INFO",
+    "DeviceEndorsement",
+    "NvGpuAnchors",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NvGpuAnchors:
-    """Which roots GPU evidence may end in, and the chains to them that verified before.
+class NvGpuAnchors(DeviceAnchors):
+    """Which roots GPU evidence and its manifests may end in; see `DeviceAnchors`."""
 
-    There are no default roots: use `nvidia` in production, `simulated` in tests and demonstrations.
-
-    Attributes:
-        roots: SHA-256 of the DER of each vendor root.
-        simulated_roots: the same of simulators' roots; results under them say `simulated`.
-        chains: verified chains with what they endorse.
-    """
-
-    roots: frozenset[bytes]
-    simulated_roots: frozenset[bytes]
-    chains: ChainCache[DeviceEndorsement]
-
-    @classmethod
-    def nvidia(cls) -> Self:
-        """NVIDIA's Device Identity CA and nothing else."""
-        return cls._of(frozenset({NVIDIA_DEVICE_IDENTITY_CA_SHA256}), frozenset())
-
-    @classmethod
-    def simulated(cls, *roots: bytes) -> Self:
-        """The roots of simulators, as DER, and nothing else.
-
-        Raises:
-            TrustAnchorError: no root is given.
-        """
-        return cls._of(frozenset(), frozenset(hashlib.sha256(root).digest() for root in roots))
-
-    def with_simulated(self, *roots: bytes) -> Self:
-        """These roots and those of simulators, as DER; chains that verified before are not carried over."""
-        return self._of(self.roots, self.simulated_roots | {hashlib.sha256(root).digest() for root in roots})
-
-    @classmethod
-    def _of(cls, roots: frozenset[bytes], simulated_roots: frozenset[bytes]) -> Self:
-        if not roots | simulated_roots:
-            raise TrustAnchorError("NVIDIA GPU: no root certificate is configured")
-        rules = ChainRules(length=CHAIN_LENGTH, algorithm=EcAlgorithm.P384_SHA384, pinned_roots=roots | simulated_roots)
-        return cls(roots, simulated_roots, ChainCache(rules=rules, derive=DeviceEndorsement.from_chain))
-
-
-def _attribute(certificate: x509.Certificate, oid: x509.ObjectIdentifier, name: str) -> str:
-    """The one subject attribute `oid` of the certificate called `name`."""
-    attributes = certificate.subject.get_attributes_for_oid(oid)
-    if len(attributes) != 1 or not isinstance(attributes[0].value, str):
-        raise MalformedError(f"NVIDIA {name} certificate", f"subject has {len(attributes)} × {oid.dotted_string}")
-    return attributes[0].value
-
-
-def _point(certificate: x509.Certificate) -> bytes:
-    """The point of the certificate's key; empty where it is no elliptic-curve key."""
-    key = certificate.public_key()
-    try:
-        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    except ValueError:
-        # The chain's rules refuse every key but P-384, so nothing is decided by this value.
-        return b""
-
-
-def _firmware(leaf: x509.Certificate) -> FirmwareIdentity | None:
-    """What the leaf says of its firmware, in whichever of the two generations it says it."""
-    composite = extension_value(leaf, OID_COMPOSITE_DEVICE_ID)
-    tcb_info = extension_value(leaf, OID_DICE_TCB_INFO)
-    if composite is not None and tcb_info is not None:
-        raise MalformedError("NVIDIA leaf certificate", "carries both CompositeDeviceID and DiceTcbInfo")
-    if composite is not None:
-        return parse_composite_device_id(composite)
-    return None if tcb_info is None else parse_dice_tcb_info(tcb_info)
-
-
-def _device_info(leaf: x509.Certificate) -> tuple[str, str] | None:
-    """Product and serial number from the leaf's SPDM device information; None where absent."""
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return None
-    infos = [name.value for name in names.get_values_for_type(x509.OtherName) if name.type_id == OID_SPDM_DEVICE_INFO]
-    if not infos:
-        return None
-    try:
-        match = _DEVICE_INFO.fullmatch(asn1.decode_der(str, infos[0])) if len(infos) == 1 else None
-    except ValueError as error:
-        raise MalformedError("NVIDIA leaf certificate", f"device information is no UTF8String: {error}") from error
-    if match is None:
-        raise MalformedError("NVIDIA leaf certificate", "device information is not NVIDIA:product:serial number")
-    return match[1], match[2]
+    KIND: ClassVar[DeviceKind] = DeviceKind.GPU

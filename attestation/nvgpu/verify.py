@@ -1,11 +1,14 @@
 """Is an NVIDIA GPU's evidence authentic, fresh and what the reference values ask for?
 
-Every rule is applied, whatever the ones before it said, so that a denial carries every reason at once. What can only be
-known from NVIDIA's reference manifests (RIM) or revocation service (OCSP) is reported as not appraised.
+Every rule is applied, whatever the ones before it said, so that a denial carries every reason at once. Measurements are
+compared with NVIDIA's reference manifests (RIM) for the driver and the VBIOS that the evidence states, and with what
+the operator pinned; what neither covers is reported as not appraised. Revocation is judged where OCSP responses are
+given.
 
 Developer mode of the GPU is not a field of the evidence. It shows as measurements that differ from their reference
-values, and on Blackwell also in the leaf's DiceTcbInfo flags. Without pinned measurements a Hopper GPU in developer
-mode is therefore not told from one that is not; `NVGPU_MEASUREMENTS_NOT_APPRAISED` is the finding that says so.
+values, and on Blackwell also in the leaf's DiceTcbInfo flags. Without manifests or pinned measurements a Hopper GPU in
+developer mode is therefore not told from one that is not; `NVGPU_MEASUREMENTS_NOT_APPRAISED` is the finding that says
+so.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ from typing import Final
 from attestation.errors import MalformedError
 from attestation.findings import CheckLog
 from attestation.nvgpu import checks
-from attestation.nvgpu.abi import GpuEvidence, Mode
-from attestation.nvgpu.claims import claims
+from attestation.nvgpu.abi import NVDEC0_DISABLED, GpuEvidence, Mode
+from attestation.nvgpu.claims import claims, driver_rim_id
 from attestation.nvgpu.endorsements import DeviceEndorsement, NvGpuAnchors
+from attestation.nvidia.appraisal import CollateralRules, appraise_collateral
 from attestation.profile import STRICT, Profile
+from attestation.rim.comparison import Coverage, WantedRim
+from attestation.rim.document import RimKind
 from attestation.spdm.abi import NONCE_SIZE, OPERATION_ALL_MEASUREMENTS, RAW_BIT_STREAM, MeasurementBlock
-from attestation.types import DeviceResult, Evidence, HardwareIdentity
+from attestation.types import Collateral, DeviceResult, Evidence, HardwareIdentity
 from attestation.x509 import ChainResult
 
 SCHEME: Final = "nvgpu"
@@ -31,17 +37,25 @@ DIGEST_SIZE: Final = 48
 FORBIDDEN_FIRMWARE_FLAGS: Final = frozenset({"not_secure", "recovery", "debug"})
 """DiceTcbInfo flags that no production firmware sets; published Blackwell leaves set ``not_configured``."""
 
+NVDEC0_RIM_INDEX: Final = 35
+"""Manifest index of the video decoder's firmware, which is not loaded where NVDEC0 is disabled (NVIDIA attestation SDK
+1.x)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvGpuReference:
-    """Reference values for GPUs. Nothing has a default: what is not to be compared is said with None, in writing.
+    """Reference values for GPUs. What is not to be compared is said with None, in writing; only strict values default.
 
     Attributes:
         products: chips that are accepted, for example ``GH100``.
         modes: confidential-computing modes that are accepted.
         drivers: driver versions that are accepted; None accepts any and says so in the result.
         vbios: VBIOS versions that are accepted; None accepts any and says so in the result.
-        measurements: accepted digests by measurement index (1 to 64); what is not listed is reported as not appraised.
+        measurements: accepted digests by measurement index (1 to 64), beside those of manifests; what neither lists is
+            reported as not appraised.
+        rim_grace: seconds for which a manifest is still accepted after its signer's certificate expired.
+        ocsp_max_age: seconds after thisUpdate for which an OCSP response is still accepted though it has expired; None
+            holds every response to its own window.
     """
 
     products: frozenset[str]
@@ -49,6 +63,8 @@ class NvGpuReference:
     drivers: frozenset[str] | None
     vbios: frozenset[str] | None
     measurements: Mapping[int, frozenset[bytes]]
+    rim_grace: int = 0
+    ocsp_max_age: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +119,7 @@ def verify(
     reference: NvGpuReference,
     expected_nonce: bytes | None,
     now: int,
+    collateral: Collateral | None = None,
     profile: Profile = STRICT,
     allow_trailing_byte: bool = False,
 ) -> DeviceResult:
@@ -115,12 +132,13 @@ def verify(
         expected_nonce: the 32 bytes that were sent to the device; None where freshness is not to be judged, which the
             result says.
         now: time of the appraisal, seconds since the epoch.
+        collateral: manifests and OCSP responses; the same set may serve other devices too.
         profile: what each finding does to the verdict.
         allow_trailing_byte: see `GpuEvidence.parse`; for conformance only.
 
     Raises:
-        MalformedError: evidence or certificates are not what they should be, so that nothing can be decided, or
-            `expected_nonce` is not 32 bytes.
+        MalformedError: evidence, certificates or OCSP responses are not what they should be, so that nothing can be
+            decided, or `expected_nonce` is not 32 bytes.
         UnsupportedError: an SPDM version other than 1.1.
     """
     if expected_nonce is not None and len(expected_nonce) != NONCE_SIZE:
@@ -139,19 +157,44 @@ def verify(
     identified = _check_product(gpu, chain.derived, reference, log)
     _check_mode(gpu, reference, log)
     _check_versions(gpu, reference, log)
-    _check_measurements(measurements, reference, log)
-    log.require(checks.REVOCATION_NOT_CHECKED, ok=False, expected="OCSP responses", actual="none are read")
+    collateral = collateral or Collateral()
+    appraisal = appraise_collateral(
+        measurements,
+        pinned=reference.measurements.keys(),
+        wanted=_wanted_rims(gpu, chain.derived),
+        skipped={NVDEC0_RIM_INDEX} if gpu.nvdec0 == NVDEC0_DISABLED else (),
+        chain=chain.chain,
+        collateral=collateral,
+        rules=CollateralRules(rim_grace=reference.rim_grace, ocsp_max_age=reference.ocsp_max_age),
+        anchors=anchors,
+        now=now,
+        log=log,
+    )
+    _check_measurements(measurements, reference, appraisal.coverage, log)
+    log.require(
+        checks.REVOCATION_NOT_CHECKED,
+        ok=bool(collateral.ocsp),
+        expected="OCSP responses",
+        actual=f"{len(collateral.ocsp)} are given" if collateral.ocsp else "none is given",
+    )
     serial = chain.derived.serial_number
     return DeviceResult(
         slot=evidence.slot,
         scheme=evidence.scheme,
-        claims=claims(gpu, chain.derived, measurements=measurements),
+        claims=claims(
+            gpu,
+            chain.derived,
+            measurements=measurements,
+            manifests=appraisal.rims.claims(),
+            coverage=appraisal.coverage.to_json(),
+        ),
         identity=HardwareIdentity(IDENTITY_KIND, serial)
         if origin.authentic and identified and serial is not None
         else None,
         findings=profile.apply(log.findings),
         passed=tuple(log.passed),
-        simulated=chain.chain.root_sha256 in anchors.simulated_roots,
+        simulated=chain.chain.root_sha256 in anchors.simulated_roots or appraisal.simulated,
+        collateral_age=appraisal.ages,
     )
 
 
@@ -257,8 +300,25 @@ def _check_versions(gpu: GpuEvidence, reference: NvGpuReference, log: CheckLog) 
         log.require(checks.VERSIONS_NOT_APPRAISED, ok=False, expected="allowed versions", actual=", ".join(unjudged))
 
 
-def _check_measurements(measurements: Mapping[int, bytes], reference: NvGpuReference, log: CheckLog) -> None:
-    """Pinned measurements, and how many are compared with nothing."""
+def _wanted_rims(gpu: GpuEvidence, endorsement: DeviceEndorsement) -> tuple[WantedRim, ...]:
+    """The manifests of the driver and the VBIOS that the evidence states."""
+    product, driver, vbios = endorsement.products[0], gpu.driver_version, gpu.vbios_version
+    return (
+        WantedRim(
+            kind=RimKind.DRIVER,
+            name="driver",
+            identifier=None if driver is None else driver_rim_id(product, driver),
+            product=product,
+            version=driver,
+        ),
+        WantedRim(kind=RimKind.FIRMWARE, name="vbios", identifier=gpu.vbios_rim_id, product=product, version=vbios),
+    )
+
+
+def _check_measurements(
+    measurements: Mapping[int, bytes], reference: NvGpuReference, coverage: Coverage, log: CheckLog
+) -> None:
+    """Pinned measurements, and how many are compared with nothing at all."""
     pinned = reference.measurements
     wrong = [index for index, accepted in pinned.items() if measurements.get(index) not in accepted]
     for index in wrong:
@@ -273,12 +333,11 @@ def _check_measurements(measurements: Mapping[int, bytes], reference: NvGpuRefer
     if pinned and not wrong:
         met = f"{len(pinned)} as pinned"
         log.require(checks.MEASUREMENT, ok=True, expected=met, actual=met)
-    appraised = len(measurements.keys() & pinned.keys())
     log.require(
         checks.MEASUREMENTS_NOT_APPRAISED,
-        ok=appraised == len(measurements),
+        ok=not coverage.not_appraised,
         expected=f"{len(measurements)} of {len(measurements)} compared with reference values",
-        actual=f"{appraised} of {len(measurements)}",
+        actual=str(coverage),
     )
 
 

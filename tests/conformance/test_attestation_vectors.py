@@ -1,4 +1,4 @@
-"""The shared vectors under the conformance profiles: every SNP case, and the GPU cases that need no RIM."""
+"""The shared vectors under the conformance profiles: every case of SNP, GPUs, switches and manifests."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from attestation.conformance import CaseResult, judge
 
 pytestmark = pytest.mark.vectors
 
-RIM_ROLES = ("rim", "ocsp")
+NVIDIA = {"nvidia": 13, "nvidia-rim": 18, "nvswitch": 5}
+"""Cases of each TEE that are published."""
 
 
 @pytest.fixture(scope="module")
 def results(vectors: Path) -> list[CaseResult]:
-    return judge(vectors / "manifest.json", {"snp", "nvidia", "tdx"})
+    return judge(vectors / "manifest.json", {"snp", "tdx", *NVIDIA})
 
 
 def test_every_snp_case_agrees(results: list[CaseResult]) -> None:
@@ -24,13 +25,11 @@ def test_every_snp_case_agrees(results: list[CaseResult]) -> None:
     assert [result for result in snp if not result.agree] == []
 
 
-def test_gpu_cases_agree_or_say_that_they_cannot_be_judged(results: list[CaseResult]) -> None:
-    gpu = [result for result in results if result.tee == "nvidia"]
-    assert sum(result.agree for result in gpu) >= 10
-    for result in gpu:
-        if not result.agree:
-            assert result.verdict == "unsupported"
-            assert "rim" in result.why
+@pytest.mark.parametrize("tee", NVIDIA)
+def test_every_nvidia_case_agrees(results: list[CaseResult], tee: str) -> None:
+    of_tee = [result for result in results if result.tee == tee]
+    assert len(of_tee) >= NVIDIA[tee]
+    assert [result for result in of_tee if not result.agree] == []
 
 
 def test_cases_fail_for_their_own_reason(results: list[CaseResult]) -> None:
@@ -51,6 +50,12 @@ def test_cases_fail_for_their_own_reason(results: list[CaseResult]) -> None:
         "tf-702-vcek-ucode-spl-mismatch": "SNP_CERT_TCB",
         "neg-hopper-nonce-mismatch": "NVGPU_NONCE",
         "neg-hopper-invalid-signature": "NVGPU_SIGNATURE",
+        "neg-hopper-driver-rim-mismatch": "RIM_DIGEST",
+        "neg-incorrect-signature": "RIM_SIGNATURE",
+        "neg-parse-duplicate-index": "RIM_CONTENT",
+        "neg-parse-missing-x509-data": "RIM_SIGNATURE_FORM",
+        "neg-switch-chain-mismatch": "NVSWITCH_SIGNATURE",
+        "neg-switch-rim-mismatch": "RIM_DIGEST",
     }.items():
         assert code in found[name], name
 

@@ -241,10 +241,10 @@ def test_gpu_cases(tmp_path: Path, vendors: SimulatedVendors) -> None:
     other = _judge_one(tmp_path, good, tee="nvidia", expected=_expected("fail", nonce="00" * 32))
     assert other.agree
     assert "NVGPU_NONCE" in other.findings
-    rim = {**good, "driver_rim": b"<x/>"}
-    assert _judge_one(tmp_path, rim, tee="nvidia", expected=expected).verdict == "unsupported"
-    rim["report"] = files(GpuDefect.BAD_SIGNATURE)["report"]
-    assert _judge_one(tmp_path, rim, tee="nvidia", expected=_expected("fail")).agree
+    new = {**good, "something_new": b"<x/>"}
+    assert _judge_one(tmp_path, new, tee="nvidia", expected=expected).verdict == "unsupported"
+    new["report"] = files(GpuDefect.BAD_SIGNATURE)["report"]
+    assert _judge_one(tmp_path, new, tee="nvidia", expected=_expected("fail")).agree
     assert _judge_one(tmp_path, {**good, "report": b"\x11"}, tee="nvidia", expected=_expected("fail")).agree
     options = {**expected, "policy_input": {"x": 1}}
     assert _judge_one(tmp_path, good, tee="nvidia", expected=options).verdict == "unsupported"
@@ -264,7 +264,7 @@ def test_only_the_tees_asked_for_are_judged(tmp_path: Path, chip: SimulatedSnp) 
     assert [result.tee for result in judge(manifest)] == ["snp", "tdx"]
     assert [result.tee for result in judge(manifest, {"tdx"})] == ["tdx"]
     assert judge(manifest)[1].verdict == "unsupported"
-    assert conformance.SUPPORTED_TEES == ("nvidia", "snp")
+    assert conformance.SUPPORTED_TEES == ("nvidia", "nvidia-rim", "nvswitch", "snp")
 
 
 def test_every_deviation_has_a_reason_and_only_informs() -> None:

@@ -1,0 +1,1 @@
+"""What NVIDIA's GPUs and NVSwitches share: the shape of their certificates, and how measurements are appraised."""
