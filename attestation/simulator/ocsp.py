@@ -43,7 +43,7 @@ class OcspDefect(Enum):
     EXPIRED_RESPONDER = auto()
     """The responder's certificate is no longer valid."""
     BAD_SIGNATURE = auto()
-    """Another key than the responder's signed."""
+    """One bit of the signature is flipped."""
     OTHER_ALGORITHM = auto()
     """Signed with SHA-256."""
     NO_CERTIFICATE = auto()
@@ -130,9 +130,12 @@ class SimulatedOcsp:
             builder = builder.certificates([responder])
         if nonce is not None:
             builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
-        key = self.vendor.key("somebody else" if OcspDefect.BAD_SIGNATURE in wrong else _RESPONDER)
         algorithm = hashes.SHA256() if OcspDefect.OTHER_ALGORITHM in wrong else hashes.SHA384()
-        return builder.sign(key, algorithm).public_bytes(Encoding.DER)
+        response = builder.sign(self.vendor.key(_RESPONDER), algorithm)
+        der, signature = response.public_bytes(Encoding.DER), response.signature
+        if OcspDefect.BAD_SIGNATURE in wrong:
+            der = der.replace(signature, signature[:-1] + bytes([signature[-1] ^ 1]))
+        return der
 
     def _responder(self, issuer: x509.Certificate, this_update: int, wrong: frozenset[OcspDefect]) -> x509.Certificate:
         """The certificate of the responder that answers for `issuer`."""
