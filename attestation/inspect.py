@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from attestation.errors import MalformedError
+from attestation.errors import MalformedError, UnsupportedError
 from attestation.nvgpu import verify as nvgpu
 from attestation.nvgpu.abi import GpuEvidence, OpaqueType
+from attestation.nvswitch import verify as nvswitch
+from attestation.nvswitch.abi import OpaqueType as SwitchOpaqueType
+from attestation.nvswitch.abi import SwitchEvidence
 from attestation.snp import verify as snp
 from attestation.snp.abi import REPORT_SIZE, AttestationReport
 from attestation.snp.claims import report_claims
@@ -20,6 +23,7 @@ from attestation.types import Json
 
 _SPDM_1_1_GET_MEASUREMENTS: Final = b"\x11\xe0"
 _OPAQUE_NAMES: Final = {kind.value: kind.name.lower() for kind in OpaqueType}
+_SWITCH_OPAQUE_NAMES: Final = {kind.value: kind.name.lower() for kind in SwitchOpaqueType}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,13 @@ class Inspection:
 
 
 def detect_scheme(data: bytes) -> str:
-    """Which scheme reads `data`, by size and first bytes.
+    """Which scheme reads `data`, by size and first bytes, and for SPDM by what GPUs and switches alone state.
 
     Raises:
         MalformedError: no scheme does.
     """
     if data.startswith(_SPDM_1_1_GET_MEASUREMENTS):
-        return nvgpu.SCHEME
+        return nvswitch.SCHEME if _is_switch(data) else nvgpu.SCHEME
     if len(data) == REPORT_SIZE:
         return snp.SCHEME
     raise MalformedError(
@@ -75,7 +79,18 @@ def inspect_evidence(data: bytes, *, certificates: tuple[bytes, ...] = (), schem
         return _inspect_snp(data, certificates)
     if name == nvgpu.SCHEME:
         return _inspect_nvgpu(data)
+    if name == nvswitch.SCHEME:
+        return _inspect_nvswitch(data)
     raise MalformedError("evidence", f"scheme {name!r:.40} is not known")
+
+
+def _is_switch(data: bytes) -> bool:
+    """Do SPDM measurements list the links of a switch, and no driver? What cannot be read is a GPU's until it is."""
+    try:
+        opaque = SwitchEvidence.parse(data, allow_trailing_byte=True).opaque
+    except (MalformedError, UnsupportedError):
+        return False
+    return SwitchOpaqueType.GPU_LINK_CONN in opaque and OpaqueType.DRIVER_VERSION not in opaque
 
 
 def _inspect_snp(data: bytes, certificates: tuple[bytes, ...]) -> Inspection:
@@ -109,6 +124,36 @@ def _inspect_nvgpu(data: bytes) -> Inspection:
             "mode": None if mode is None else mode.value,
             "measurements": {str(block.number): block.value.hex() for block in response.blocks},
             "opaque": {_OPAQUE_NAMES.get(kind, str(kind)): value.hex() for kind, value in evidence.opaque.items()},
+            "trailing_bytes_after_signature": len(evidence.trailing),
+            "signature": {"r": f"{measurements.r:096x}", "s": f"{measurements.s:096x}"},
+        },
+    )
+
+
+def _inspect_nvswitch(data: bytes) -> Inspection:
+    evidence = SwitchEvidence.parse(data, allow_trailing_byte=True)
+    measurements = evidence.measurements
+    request, response = measurements.request, measurements.response
+    pdi, gpus = evidence.pdi, evidence.gpu_pdis
+    return Inspection(
+        nvswitch.SCHEME,
+        "NVIDIA NVSwitch measurements (SPDM 1.1)",
+        {
+            "request": {
+                "operation": request.operation,
+                "slot_id": request.slot_id,
+                "nonce": request.nonce.hex(),
+            },
+            "response_nonce": response.nonce.hex(),
+            "bios_version": evidence.bios_version,
+            "pdi": None if pdi is None else pdi.hex(),
+            "position": evidence.position,
+            "lock_status": evidence.lock_status,
+            "gpu_pdis": None if gpus is None else [each.hex() for each in gpus],
+            "measurements": {str(block.number): block.value.hex() for block in response.blocks},
+            "opaque": {
+                _SWITCH_OPAQUE_NAMES.get(kind, str(kind)): value.hex() for kind, value in evidence.opaque.items()
+            },
             "trailing_bytes_after_signature": len(evidence.trailing),
             "signature": {"r": f"{measurements.r:096x}", "s": f"{measurements.s:096x}"},
         },

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from attestation.errors import AttestationError
 from attestation.nvgpu.endorsements import NvGpuAnchors
+from attestation.nvswitch.endorsements import NvSwitchAnchors
 from attestation.reference import parse_reference_values
 from attestation.scheme import ReferenceValues, TrustAnchors
 from attestation.snp.endorsements import SnpAnchors
@@ -51,11 +52,11 @@ class Trust:
         _parse(nvidia_roots, section.simulated_nvidia_roots, x509.load_der_x509_certificate, "simulated_nvidia_roots")
         _parse(crls, section.crls, x509.load_der_x509_crl, "crls")
         try:
-            snp, nvgpu = SnpAnchors.amd(), NvGpuAnchors.nvidia()
+            snp, nvgpu, nvswitch = SnpAnchors.amd(), NvGpuAnchors.nvidia(), NvSwitchAnchors.nvidia()
             if amd_roots:
                 snp = snp.with_simulated(*amd_roots)
             if nvidia_roots:
-                nvgpu = nvgpu.with_simulated(*nvidia_roots)
+                nvgpu, nvswitch = nvgpu.with_simulated(*nvidia_roots), nvswitch.with_simulated(*nvidia_roots)
             reference = ReferenceValues(snp=None, nvgpu=None)
             if section.reference_values is not None:
                 (data,) = _files(config, [section.reference_values], "attestation.reference_values")
@@ -63,7 +64,7 @@ class Trust:
         except AttestationError as error:
             raise ConfigError(f"attestation: {error}") from error
         return cls(
-            anchors=TrustAnchors(snp=snp, nvgpu=nvgpu),
+            anchors=TrustAnchors(snp=snp, nvgpu=nvgpu, nvswitch=nvswitch),
             reference=reference,
             collateral=Collateral(crls=crls),
             simulated=bool(amd_roots or nvidia_roots),

@@ -30,7 +30,7 @@ _PEM: Final = b"-----BEGIN "
 _SHOWN: Final = 40
 """Characters of a value that holds; ``--json`` has it whole."""
 
-_SIZES: Final = {"snp": 64, "nvgpu": 32}
+_SIZES: Final = {"snp": 64, "nvgpu": 32, "nvswitch": 32}
 """Bytes of what evidence of a scheme must be bound to: REPORT_DATA, or the requester's nonce."""
 
 _REFERENCE_EXAMPLE: Final = (
@@ -109,16 +109,17 @@ def anchors_for(roots: Iterable[Path], *, scheme: str) -> TrustAnchors:
         TrustAnchorError: a certificate that cannot be a root of this scheme.
     """
     from attestation.nvgpu.endorsements import NvGpuAnchors
+    from attestation.nvswitch.endorsements import NvSwitchAnchors
     from attestation.scheme import TrustAnchors
     from attestation.snp.endorsements import SnpAnchors
 
-    snp, nvgpu = SnpAnchors.amd(), NvGpuAnchors.nvidia()
+    snp, nvgpu, nvswitch = SnpAnchors.amd(), NvGpuAnchors.nvidia(), NvSwitchAnchors.nvidia()
     simulated = [read_root(path) for path in roots]
     if simulated and scheme == "snp":
         snp = snp.with_simulated(*simulated)
     elif simulated:
-        nvgpu = nvgpu.with_simulated(*simulated)
-    return TrustAnchors(snp=snp, nvgpu=nvgpu)
+        nvgpu, nvswitch = nvgpu.with_simulated(*simulated), nvswitch.with_simulated(*simulated)
+    return TrustAnchors(snp=snp, nvgpu=nvgpu, nvswitch=nvswitch)
 
 
 def _reference(path: Path | None) -> ReferenceValues:
@@ -135,7 +136,8 @@ def _reference(path: Path | None) -> ReferenceValues:
         "Every rule of the strict verifier is shown with what was found and how to mend it.",
         "evidence verify report.bin --certificates vcek.der --certificates ca_chain.pem --crl Genoa.crl "
         "--reference accepted.toml --report-data 4fa1…",
-        "evidence verify gpu.bin --certificates chain.pem --reference accepted.toml --nonce 9c22…",
+        "evidence verify gpu.bin --certificates chain.pem --reference accepted.toml --nonce 9c22… "
+        "--rim driver.swidtag --rim vbios.swidtag --ocsp brom.der",
     )
 )
 def verify(
@@ -146,11 +148,19 @@ def verify(
         typer.Option(metavar="FILE", help="PEM or DER, leaf first; repeat in order. For every FILE the same."),
     ] = None,
     crl: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A revocation list, DER; repeat.")] = None,
+    rim: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="GPU, switch: a reference manifest, XML; repeat.")
+    ] = None,
+    ocsp: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="GPU, switch: an OCSP response, DER; repeat.")
+    ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Reference values, TOML.")] = None,
     report_data: Annotated[
         str | None, typer.Option(metavar="HEX", help="CPU: the 64 bytes that it must carry.")
     ] = None,
-    nonce: Annotated[str | None, typer.Option(metavar="HEX", help="GPU: the 32 bytes that it must answer.")] = None,
+    nonce: Annotated[
+        str | None, typer.Option(metavar="HEX", help="GPU, switch: the 32 bytes that it must answer.")
+    ] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Judge as of then: 2026-11-22T13:00:00Z.")] = None,
     simulated_root: Annotated[
         list[Path] | None,
@@ -163,12 +173,16 @@ def verify(
 
     expected = {
         "snp": parse_hex(report_data, option="--report-data", size=_SIZES["snp"]),
-        "nvgpu": parse_hex(nonce, option="--nonce", size=_SIZES["nvgpu"]),
+        **{scheme: parse_hex(nonce, option="--nonce", size=_SIZES[scheme]) for scheme in ("nvgpu", "nvswitch")},
     }
     now = instants.now() if at is None else instants.parse_instant(at)
     accepted = _reference(reference)
     chain = read_certificates(certificates or ())
-    collateral = Collateral(crls=tuple(read_bounded(path) for path in crl or ()))
+    collateral = Collateral(
+        crls=tuple(read_bounded(path) for path in crl or ()),
+        rims=tuple(read_bounded(path) for path in rim or ()),
+        ocsp=tuple(read_bounded(path) for path in ocsp or ()),
+    )
     results: list[tuple[Path, DeviceResult]] = []
     for path in files:
         data = read_bounded(path)
@@ -195,7 +209,7 @@ def _recognise(path: Path, data: bytes) -> tuple[str, str]:
     """Scheme and slot of evidence, told from its bytes.
 
     Raises:
-        UsageError: neither a CPU's nor a GPU's.
+        UsageError: neither a CPU's nor a GPU's nor a switch's.
     """
     from attestation.inspect import detect_scheme
 
@@ -203,7 +217,7 @@ def _recognise(path: Path, data: bytes) -> tuple[str, str]:
         scheme = detect_scheme(data)
     except MalformedError as error:
         raise UsageError(f"{path}: {error}") from None
-    return scheme, "cpu0" if scheme == "snp" else "gpu0"
+    return scheme, {"snp": "cpu0", "nvgpu": "gpu0"}.get(scheme, f"{scheme}0")
 
 
 def result_json(result: DeviceResult) -> dict[str, Json]:

@@ -11,6 +11,7 @@ import pytest
 from attestation.conformance import load_manifest
 from attestation.errors import MalformedError, ManifestError, TrustAnchorError
 from attestation.findings import Severity
+from attestation.inspect import detect_scheme, inspect_evidence
 from attestation.nvswitch import checks, conformance
 from attestation.nvswitch.abi import SwitchEvidence
 from attestation.nvswitch.endorsements import NvSwitchAnchors
@@ -245,6 +246,17 @@ def test_fields_of_another_shape_are_malformed(kind: int, value: bytes) -> None:
             odd.lock_status,
             odd.gpu_pdis,
         )
+
+
+def test_inspection_tells_switches_from_gpus() -> None:
+    data = evidence().data
+    assert detect_scheme(data) == "nvswitch"
+    assert detect_scheme(VENDOR.gpu(1).evidence("gpu0", NONCE).data) == "nvgpu"
+    assert detect_scheme(data[:100]) == "nvgpu", "what cannot be read is told by its first bytes"
+    found = inspect_evidence(data).to_json()
+    assert found["scheme"] == "nvswitch"
+    assert found["verified"] is False
+    json.dumps(found)
 
 
 @pytest.mark.vectors
