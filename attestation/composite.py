@@ -2,7 +2,8 @@
 
 What is proven is freshness and binding: the CPU TEE vouches, through ``REPORT_DATA = SHA-512(runtime data)``, for the
 node's keys and for this very evidence of every device, and every device answered the nonce of this session. It is not
-co-location: that the devices sit in one machine follows only from their enrolment as one node.
+co-location: that the devices sit in one machine follows only from their enrolment as one node, and of GPUs and switches
+in protected-PCIe mode from the topology that they sign (`attestation.fabric`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 from attestation import node_checks
 from attestation.errors import MalformedError
+from attestation.fabric import check_fabric
 from attestation.findings import CheckLog, Finding, Passed, Severity
 from attestation.profile import STRICT, Profile
 from attestation.registry import SCHEMES
@@ -159,6 +161,7 @@ def verify_node(
     devices_bound = _check_devices(evidence, runtime, log)
     _check_slots(evidence, schemes, log)
     _check_identities(results, log)
+    check_fabric(results, topology=reference.fabric, log=log)
     level = BINDING_NONE
     if key_bound:
         fresh = bool(evidence.devices) and devices_bound and all(result.ok for result in results[1:])

@@ -1,10 +1,10 @@
-"""The rules that join the devices of one node: every one of them is about binding."""
+"""The rules that join the devices of one node: about binding, mode and topology."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from attestation.findings import Check
+from attestation.findings import Check, Severity
 
 _PROTOCOL: Final = "docs/protocol.md, runtime data"
 _AGAIN: Final = (
@@ -47,5 +47,56 @@ IDENTITY_UNIQUE = Check(
     "Send each device's own evidence once; the same device twice hides a missing one.",
 )
 
-CHECKS: Final[tuple[Check, ...]] = (RUNTIME_DATA, DEVICE_COUNT, DEVICE_DIGEST, SLOT, IDENTITY_UNIQUE)
+_PPCIE: Final = "NVIDIA attestation SDK 1.x, protected PCIe; certified identities as published (no public document)"
+_WHOLE_NODE: Final = "Send the evidence of every GPU and switch of this node and of no other, when the fabric is up."
+
+GPU_MODE = Check(
+    "NODE_GPU_MODE",
+    "all GPUs of the node are in one confidential-computing mode",
+    "FEATURE_FLAG, PROTECTED_PCIE_STATUS",
+    "NVIDIA attestation SDK 1.x",
+    "Set the same mode on every GPU (nvidia-smi conf-compute) and restart them.",
+)
+FABRIC_DECLARED = Check(
+    "NODE_FABRIC_DECLARED",
+    "reference values say what a protected-PCIe node is built of",
+    "fabric",
+    _PPCIE,
+    "Declare it in the reference values: [fabric] gpus = 8, switches = 4. Without it the topology is not proven.",
+    Severity.INFORM,
+)
+FABRIC_COUNT = Check(
+    "NODE_FABRIC_COUNT",
+    "there are as many GPUs and switches with identities of their own as declared",
+    "identity",
+    _PPCIE,
+    _WHOLE_NODE,
+)
+FABRIC_SWITCHES = Check(
+    "NODE_FABRIC_SWITCHES",
+    "the GPU reaches the node's switches and no others",
+    "SWITCH_PDI",
+    _PPCIE,
+    _WHOLE_NODE,
+)
+FABRIC_GPUS = Check(
+    "NODE_FABRIC_GPUS",
+    "the switch reaches the node's GPUs and no others",
+    "GPU_LINK_CONN",
+    _PPCIE,
+    _WHOLE_NODE,
+)
+
+CHECKS: Final[tuple[Check, ...]] = (
+    RUNTIME_DATA,
+    DEVICE_COUNT,
+    DEVICE_DIGEST,
+    SLOT,
+    IDENTITY_UNIQUE,
+    GPU_MODE,
+    FABRIC_DECLARED,
+    FABRIC_COUNT,
+    FABRIC_SWITCHES,
+    FABRIC_GPUS,
+)
 """All of them, for the registry."""

@@ -21,6 +21,10 @@
     [nvswitch]
     products = ["LS_10"]
 
+    [fabric]                            # what a protected-PCIe node is built of
+    gpus = 8
+    switches = 4
+
 There are no default reference values: a section that is absent means that no such evidence is accepted.
 """
 
@@ -35,6 +39,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attestation.errors import ManifestError
+from attestation.fabric import FabricTopology
 from attestation.nvgpu.abi import Mode
 from attestation.nvgpu.verify import NvGpuReference
 from attestation.nvswitch.verify import NvSwitchReference
@@ -109,12 +114,20 @@ class NvSwitchSection(_Section):
     ocsp_max_age: _Seconds | None = None
 
 
+class FabricSection(_Section):
+    """``[fabric]``; the names are those of `attestation.fabric.FabricTopology`."""
+
+    gpus: Annotated[int, Field(ge=1, le=64)]
+    switches: Annotated[int, Field(ge=1, le=64)]
+
+
 class ReferenceFile(_Section):
     """The whole file."""
 
     snp: SnpSection | None = None
     nvgpu: NvGpuSection | None = None
     nvswitch: NvSwitchSection | None = None
+    fabric: FabricSection | None = None
 
 
 def parse_reference_values(data: bytes, *, name: str) -> ReferenceValues:
@@ -139,6 +152,7 @@ def parse_reference_values(data: bytes, *, name: str) -> ReferenceValues:
         snp=None if file.snp is None else _snp(file.snp, name),
         nvgpu=None if file.nvgpu is None else _nvgpu(file.nvgpu, name),
         nvswitch=None if file.nvswitch is None else _nvswitch(file.nvswitch, name),
+        fabric=None if file.fabric is None else FabricTopology(gpus=file.fabric.gpus, switches=file.fabric.switches),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from attestation.fabric import FabricTopology
 from attestation.findings import Check
 from attestation.nvgpu.endorsements import NvGpuAnchors
 from attestation.nvgpu.verify import NvGpuReference
@@ -48,11 +49,15 @@ class TrustAnchors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceValues:
-    """What the evidence of every scheme must say; None means that no evidence of that scheme can be judged."""
+    """What the evidence of every scheme must say; None means that no evidence of that scheme can be judged.
+
+    `fabric` is what a protected-PCIe node is built of; None leaves its topology unproven, which a finding says.
+    """
 
     snp: SnpReference | None
     nvgpu: NvGpuReference | None
     nvswitch: NvSwitchReference | None = None
+    fabric: FabricTopology | None = None
 
 
 class Scheme(Protocol):

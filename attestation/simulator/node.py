@@ -1,4 +1,4 @@
-"""Whole simulated nodes: one SEV-SNP CPU and some GPUs, and the vendors that certify them.
+"""Whole simulated nodes: one SEV-SNP CPU, some GPUs and NVSwitches, and the vendors that certify them.
 
 A simulated node attests as a real one does: devices first, with the device nonce; then the CPU, over runtime data that
 vouch for the devices' evidence.
@@ -13,10 +13,14 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from attestation.composite import NodeEvidence
+from attestation.fabric import FabricTopology
 from attestation.nvgpu.abi import Mode
 from attestation.nvgpu.verify import NvGpuReference
+from attestation.nvswitch.endorsements import NvSwitchAnchors
+from attestation.nvswitch.verify import NvSwitchReference
 from attestation.scheme import ReferenceValues, TrustAnchors
 from attestation.simulator.nvgpu import Architecture, GpuConfiguration, GpuDefect, SimulatedGpu, SimulatedGpuVendor
+from attestation.simulator.nvswitch import PRODUCT, SimulatedSwitch, SwitchDefect
 from attestation.simulator.pki import SimulatedAmdPki
 from attestation.simulator.snp import CURRENT_TCB, DEFAULT_MEASUREMENT, SimulatedSnp, SnpDefect
 from attestation.snp.abi import Product
@@ -25,6 +29,7 @@ from attestation.types import Collateral, Evidence, HardwareIdentity
 from keystead.binding import RuntimeData, device_evidence_digest, sha256
 
 _GPU_SEED: Final = b"keystead simulated gpu\x00"
+_SWITCH_SEED: Final = b"keystead simulated nvswitch\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +62,26 @@ class SimulatedVendors:
 
     def anchors(self) -> TrustAnchors:
         """These vendors' roots and no others; results that rest on them are marked as simulated."""
-        return TrustAnchors(snp=self.amd.anchors(), nvgpu=self.nvidia.anchors())
+        return TrustAnchors(
+            snp=self.amd.anchors(),
+            nvgpu=self.nvidia.anchors(),
+            nvswitch=NvSwitchAnchors.simulated(self.nvidia.root_der),
+        )
 
     def collateral(self, *, this_update: int) -> Collateral:
         """Every product line's revocation list, as of `this_update` (seconds since the epoch)."""
         return Collateral(crls=tuple(self.amd.crl(product, this_update=this_update) for product in Product))
 
-    def reference(self, configuration: GpuConfiguration | None = None) -> ReferenceValues:
-        """Reference values that sound simulated nodes meet: current TCB, the default image, pinned GPU measurements."""
+    def reference(
+        self, configuration: GpuConfiguration | None = None, *, fabric: FabricTopology | None = None
+    ) -> ReferenceValues:
+        """Reference values that sound simulated nodes meet: current TCB, the default image, pinned measurements.
+
+        Args:
+            configuration: what the GPUs run.
+            fabric: what a protected-PCIe node is built of.
+        """
+        switch = SimulatedSwitch(vendor=self.nvidia, pdi=0)
         measurements: dict[int, frozenset[bytes]] = {}
         for architecture in Architecture:
             gpu = self.nvidia.gpu(0, architecture=architecture, configuration=configuration)
@@ -80,6 +97,14 @@ class SimulatedVendors:
                 vbios=frozenset({gpu_configuration.vbios_version}),
                 measurements=MappingProxyType(measurements),
             ),
+            nvswitch=NvSwitchReference(
+                products=frozenset({PRODUCT}),
+                bios=frozenset({switch.bios_version}),
+                measurements=MappingProxyType(
+                    {index: frozenset({digest}) for index, digest in switch.measurements.items()}
+                ),
+            ),
+            fabric=fabric,
         )
 
     def node(
@@ -88,6 +113,7 @@ class SimulatedVendors:
         *,
         now: int,
         gpus: int = 8,
+        switches: int = 0,
         product: Product = Product.GENOA,
         architecture: Architecture = Architecture.HOPPER,
         configuration: GpuConfiguration | None = None,
@@ -98,53 +124,78 @@ class SimulatedVendors:
             name: any text.
             now: seconds since the epoch; the CPU's certificate is valid from a day before.
             gpus: how many GPUs it has.
+            switches: how many NVSwitches it has; each reaches every GPU, and the GPUs are then in protected-PCIe mode
+                with these switches behind their links, whatever `configuration` says of that.
             product: the CPU's product line.
             architecture: the GPUs' generation.
             configuration: what the GPUs run.
         """
+        gpu_pdis = tuple(_pdi(_GPU_SEED, name, index) for index in range(gpus))
+        switch_pdis = tuple(_pdi(_SWITCH_SEED, name, index) for index in range(switches))
+        if switches:
+            configuration = replace(
+                configuration or GpuConfiguration(),
+                mode=Mode.PROTECTED_PCIE,
+                switch_pdis=tuple(pdi.to_bytes(8, "big") for pdi in switch_pdis),
+            )
         return SimulatedNode(
             cpu=SimulatedSnp(self.amd, product=product, seed=name.encode(), now=now),
             gpus=tuple(
-                self.nvidia.gpu(
-                    int.from_bytes(sha256(_GPU_SEED + f"{index} of {name}".encode())[:8], "big"),
-                    architecture=architecture,
-                    configuration=configuration,
-                )
-                for index in range(gpus)
+                self.nvidia.gpu(pdi, architecture=architecture, configuration=configuration) for pdi in gpu_pdis
+            ),
+            switches=tuple(
+                SimulatedSwitch(vendor=self.nvidia, pdi=pdi, gpu_pdis=gpu_pdis, position=index)
+                for index, pdi in enumerate(switch_pdis)
             ),
         )
 
 
+def _pdi(seed: bytes, name: str, index: int) -> int:
+    """The PDI of a device of the node called `name`."""
+    return int.from_bytes(sha256(seed + f"{index} of {name}".encode())[:8], "big")
+
+
 @dataclass(frozen=True, slots=True)
 class SimulatedNode:
-    """One node: a CPU TEE and its GPUs, in the slots ``cpu0``, ``gpu0``, ``gpu1`` ….
+    """One node: a CPU TEE, GPUs and switches, in the slots ``cpu0``, ``gpu0``, ``gpu1`` …, ``nvswitch0`` ….
 
     Attributes:
         cpu: the SEV-SNP platform.
         gpus: the GPUs, by slot number.
+        switches: the NVSwitches, by slot number.
         cpu_defects: what is wrong with the CPU's evidence.
         gpu_defects: what is wrong with the GPUs' evidence, by slot.
+        switch_defects: what is wrong with the switches' evidence, by slot.
     """
 
     cpu: SimulatedSnp
     gpus: tuple[SimulatedGpu, ...]
+    switches: tuple[SimulatedSwitch, ...] = ()
     cpu_defects: frozenset[SnpDefect] = frozenset()
     gpu_defects: Mapping[str, Collection[GpuDefect]] = field(default_factory=lambda: MappingProxyType({}))
+    switch_defects: Mapping[str, Collection[SwitchDefect]] = field(default_factory=lambda: MappingProxyType({}))
 
     def with_defects(
         self,
         *,
         cpu: Collection[SnpDefect] = (),
         gpus: Mapping[str, Collection[GpuDefect]] | None = None,
+        switches: Mapping[str, Collection[SwitchDefect]] | None = None,
     ) -> SimulatedNode:
         """The same hardware with these defects, and no others."""
-        return replace(self, cpu_defects=frozenset(cpu), gpu_defects=MappingProxyType(dict(gpus or {})))
+        return replace(
+            self,
+            cpu_defects=frozenset(cpu),
+            gpu_defects=MappingProxyType(dict(gpus or {})),
+            switch_defects=MappingProxyType(dict(switches or {})),
+        )
 
     def identities(self) -> Mapping[str, HardwareIdentity]:
         """What enrolment binds to the node, by slot."""
         return {
             "cpu0": HardwareIdentity(IDENTITY_KIND, self.cpu.hwid.hex()),
             **{f"gpu{index}": gpu.identity for index, gpu in enumerate(self.gpus)},
+            **{f"nvswitch{index}": switch.identity for index, switch in enumerate(self.switches)},
         }
 
     def cpu_evidence(self, report_data: bytes) -> Evidence:
@@ -152,10 +203,18 @@ class SimulatedNode:
         return self.cpu.evidence(report_data, slot="cpu0", defects=self.cpu_defects)
 
     def device_evidence(self, device_nonce: bytes) -> tuple[Evidence, ...]:
-        """Every GPU's evidence for `device_nonce` (32 bytes)."""
-        return tuple(
-            gpu.evidence(f"gpu{index}", device_nonce, defects=self.gpu_defects.get(f"gpu{index}", ()))
-            for index, gpu in enumerate(self.gpus)
+        """Every GPU's and switch's evidence for `device_nonce` (32 bytes)."""
+        return (
+            *(
+                gpu.evidence(f"gpu{index}", device_nonce, defects=self.gpu_defects.get(f"gpu{index}", ()))
+                for index, gpu in enumerate(self.gpus)
+            ),
+            *(
+                switch.evidence(
+                    f"nvswitch{index}", device_nonce, defects=self.switch_defects.get(f"nvswitch{index}", ())
+                )
+                for index, switch in enumerate(self.switches)
+            ),
         )
 
     def attest(self, runtime_data: RuntimeData, *, device_nonce: bytes) -> tuple[NodeEvidence, RuntimeData]:
