@@ -34,6 +34,8 @@ MAX_RESPONSES: Final = 4096
 MAX_NONCE_SIZE: Final = 128
 """Bytes (RFC 9654, section 2.1)."""
 CACHED_RESPONSES: Final = 4096
+CACHED_SETS: Final = 8
+"""Sets of responses that were read before; a verifier has one at a time, and the one that replaces it."""
 
 _RFC = "RFC 6960, section "
 _STRUCTURE: Final = "OCSP response"
@@ -153,24 +155,51 @@ class _Responder:
 
 
 class OcspCache:
-    """Responses that were found authentic before; whatever depends on the time is judged anew."""
+    """Sets of responses that were read before, and responses that were found authentic.
 
-    __slots__ = ("_entries",)
+    Whatever depends on the time is judged anew.
+    """
+
+    __slots__ = ("_authentic", "_sets")
 
     def __init__(self, capacity: int = CACHED_RESPONSES) -> None:
-        """Start empty, for at most `capacity` responses."""
-        self._entries: LruCache[tuple[bytes, bytes], _Responder] = LruCache(capacity)
+        """Start empty, for at most `capacity` authentic responses."""
+        self._authentic: LruCache[tuple[bytes, int, bytes, bytes], _Responder] = LruCache(capacity)
+        self._sets: LruCache[tuple[bytes, ...], OcspResponses] = LruCache(CACHED_SETS)
 
-    def responder(self, answer: _Answer, issuer: x509.Certificate, issuer_der: bytes) -> _Responder | str:
-        """Who signed `answer`, or why it is not authentic."""
-        key = (answer.der, issuer_der)
-        known = self._entries.get(key)
-        if known is not None:
-            return known
-        found = _authenticate(answer.response, issuer)
-        if isinstance(found, _Responder):
-            self._entries.put(key, found)
-        return found
+    def parse(self, responses: tuple[bytes, ...]) -> OcspResponses:
+        """Read responses (DER); see `OcspResponses.parse`.
+
+        Raises:
+            MalformedError: see there.
+        """
+        known = self._sets.get(responses)
+        if known is None:
+            known = OcspResponses.parse(responses)
+            self._sets.put(responses, known)
+        return known
+
+    def newest(
+        self, responses: OcspResponses, subject: x509.Certificate, issuer: x509.Certificate, issuer_der: bytes
+    ) -> tuple[_Answer, _Responder | str] | None:
+        """The newest response for `subject`, with who signed it or why it is not authentic; None where there is none.
+
+        The newest word counts: a hold may have been lifted, or a good certificate revoked, since the others. Of two
+        words of one instant the one that is not good counts.
+        """
+        serial = subject.serial_number
+        answers = responses.by_serial.get(serial, ())
+        for answer in sorted(answers, key=_precedence, reverse=True):
+            key = (answer.der, serial, answer.issuer_name_hash + answer.issuer_key_hash, issuer_der)
+            known = self._authentic.get(key)
+            if known is not None:
+                return answer, known
+            if _names(answer, issuer):
+                found = _authenticate(answer.response, issuer)
+                if isinstance(found, _Responder):
+                    self._authentic.put(key, found)
+                return answer, found
+        return None
 
 
 def check_revocation(
@@ -190,7 +219,7 @@ def check_revocation(
         positions: of the certificates to judge; the last certificate has no issuer and cannot be one of them.
         responses: what was given, for this chain and any other.
         rules: age and nonce.
-        cache: of authentic responses.
+        cache: of authentic responses, from which `responses` were read or not.
         now: time of the appraisal, seconds since the epoch.
         log: receives the outcome of every rule.
 
@@ -204,14 +233,12 @@ def check_revocation(
             break
         subject, issuer = chain.certificates[position], chain.certificates[position + 1]
         where = f"[{position}] {subject.subject.rfc4514_string()}"
-        answers = [each for each in responses.by_serial.get(subject.serial_number, ()) if _names(each, issuer)]
-        if not answers:
+        found = cache.newest(responses, subject, issuer, chain.der[position + 1])
+        if found is None:
             missing.append(where)
             continue
-        # The newest word counts: a hold may have been lifted, or a good certificate revoked, since the others.
-        answer = max(answers, key=lambda each: (each.this_update, each.der))
-        issuer_der = chain.der[position + 1]
-        if _check_answer(answer, issuer, issuer_der, rules=rules, cache=cache, now=now, log=log, where=where):
+        answer, responder = found
+        if _check_answer(answer, responder, rules=rules, now=now, log=log, where=where):
             ages[f"ocsp {subject.serial_number:x}"] = now - answer.this_update
     log.require(
         NOT_GIVEN,
@@ -224,17 +251,14 @@ def check_revocation(
 
 def _check_answer(
     answer: _Answer,
-    issuer: x509.Certificate,
-    issuer_der: bytes,
+    responder: _Responder | str,
     *,
     rules: OcspRules,
-    cache: OcspCache,
     now: int,
     log: CheckLog,
     where: str,
 ) -> bool:
     """Judge one response; True where it is authentic and current."""
-    responder = cache.responder(answer, issuer, issuer_der)
     end = answer.this_update if answer.next_update is None else answer.next_update
     if rules.max_age is not None:
         end = max(end, answer.this_update + rules.max_age)
@@ -389,6 +413,11 @@ def _point(certificate: x509.Certificate) -> bytes:
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return b""
     return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _precedence(answer: _Answer) -> tuple[int, bool, bytes]:
+    """Sorts the answer that counts last."""
+    return answer.this_update, answer.status is not ocsp.OCSPCertStatus.GOOD, answer.der
 
 
 def _describe(answer: _Answer) -> str:

@@ -94,7 +94,7 @@ def appraise_collateral(
     coverage = Coverage(total=tuple(sorted(measurements)), by_source=sources, skipped=rims.skipped)
     ages = {f"rim {rim.document.label}": now - rim.not_before for rim in rims.applied.values()}
     if collateral.ocsp:
-        responses = ocsp.OcspResponses.parse(collateral.ocsp)
+        responses = anchors.ocsp.parse(collateral.ocsp)
         ocsp_rules = ocsp.OcspRules(max_age=rules.ocsp_max_age, nonce=collateral.ocsp_nonce)
         judged = [(chain, BROM), *((rim.chain, 0) for rim in rims.applied.values())]
         # Several manifests have authorities in common; each certificate is judged once.

@@ -278,6 +278,14 @@ def test_the_newest_response_counts() -> None:
     assert failing(judge(ocsp=old + new)) == {"OCSP_STATUS"}
 
 
+def test_of_two_words_of_one_instant_revocation_counts_warm_or_cold() -> None:
+    anchors = VENDOR.anchors()
+    good, revoked = _responses(), _responses(revoked=[1, 2, 3])
+    for responses in (good + revoked, revoked + good, good, good + revoked):
+        expected = set() if responses is good else {"OCSP_STATUS"}
+        assert failing(judge(ocsp=responses, anchors=anchors)) == expected
+
+
 def test_responses_for_others_inform_that_there_is_none() -> None:
     other = VENDOR.gpu(5)
     result = judge(ocsp=_responses(other.certificates())[:1])
