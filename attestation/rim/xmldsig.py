@@ -74,10 +74,10 @@ class EnvelopedSignature:
         digest = _digest(info)
         raw = _base64(value, 2 * P384_COORDINATE_SIZE)
         certificates = _certificates(key_info)
-        signed_info = etree.tostring(info, method="c14n")
+        signed_info = _canonical(info)
         _remove(signature, root)
         return cls(
-            covered=etree.tostring(root, method="c14n"),
+            covered=_canonical(root),
             digest=digest,
             signed_info=signed_info,
             r=int.from_bytes(raw[:P384_COORDINATE_SIZE], "big"),
@@ -143,6 +143,18 @@ def _require_algorithm(element: etree._Element, algorithm: str) -> None:
             _STRUCTURE,
             f"{etree.QName(element).localname} is {element.get('Algorithm')!s:.100}, expected {algorithm} alone",
         )
+
+
+def _canonical(element: etree._Element) -> bytes:
+    """Inclusive Canonical XML of `element`, namespaces of its ancestors included, comments left out.
+
+    Raises:
+        MalformedError: it has none, because a namespace is a relative URI (Canonical XML 1.1, section 1.1).
+    """
+    try:
+        return bytes(etree.tostring(element, method="c14n"))
+    except etree.C14NError as error:
+        raise MalformedError(_STRUCTURE, f"the document has no canonical form: {error}") from None
 
 
 def _base64(element: etree._Element, size: int | None) -> bytes:

@@ -134,6 +134,15 @@ def test_text_around_the_signature_is_covered_by_it() -> None:
     assert codes(judge(moved)[1]) == {"RIM_SIGNATURE_FORM"}
 
 
+def test_a_document_without_a_canonical_form_is_refused() -> None:
+    relative = SOUND.replace(b'xmlns:ns2="http://www.w3.org/2001/04/xmlenc#sha384"', b'xmlns:ns2="relative"')
+    rim, log = judge(relative)
+    assert rim is None
+    assert "RIM_SIGNATURE_FORM" in codes(log)
+    with pytest.raises(MalformedError, match="canonical"):
+        parse_rim(relative)
+
+
 def test_base64_is_strict() -> None:
     start = SOUND.index(b"<ds:SignatureValue>") + len(b"<ds:SignatureValue>")
     assert codes(judge(SOUND[:start] + b"!" + SOUND[start:])[1]) == {"RIM_SIGNATURE_FORM"}
