@@ -9,6 +9,7 @@ and no entity to resolve.
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Final
 
@@ -40,6 +41,7 @@ def parse_xml(data: bytes, structure: str) -> etree._Element:
     Raises:
         MalformedError: not well-formed UTF-8 XML, beyond a limit, or with anything but elements, attributes and text.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)
     _check_bytes(data, structure)
     parser = etree.XMLParser(
         encoding="utf-8",

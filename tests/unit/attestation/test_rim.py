@@ -222,6 +222,7 @@ def test_dangerous_xml_is_refused_quickly(data: bytes) -> None:
 def test_harmless_xml_is_read() -> None:
     for data in (b"<x/>", b'<?xml version="1.0" encoding="UTF-8"?>\n<x a="&lt;!-- &amp;"/>', "<x>‖</x>".encode()):
         assert parse_xml(data, "test").tag == "x"
+        assert parse_xml(b"\xef\xbb\xbf" + data, "test").tag == "x", "a UTF-8 signature is allowed"
 
 
 @pytest.mark.vectors
