@@ -51,12 +51,14 @@ class TlsSection(_Section):
 
 
 class AttestationSection(_Section):
-    """Reference values, and simulators' roots (DER files), which are trusted only because they stand here."""
+    """Reference values, collateral, and simulators' roots, which are trusted only because they stand here."""
 
     reference_values: str | None = None
     simulated_amd_roots: tuple[str, ...] = ()
     simulated_nvidia_roots: tuple[str, ...] = ()
     crls: tuple[str, ...] = ()
+    rims: tuple[str, ...] = ()
+    ocsp: tuple[str, ...] = ()
     result_seconds: Annotated[int, Field(ge=10, le=86_400)] = 300
 
 

@@ -22,7 +22,11 @@ from keybroker.store.schema import NodeState, SiteState
 from keybroker.store.sites import SiteRow
 
 MAX_DEVICES: Final = 64
-IDENTITY_KINDS: Final = {"amd-chip-id": ("cpu", (8, 64)), "nvidia-gpu": ("gpu", (8, 64))}
+IDENTITY_KINDS: Final = {
+    "amd-chip-id": ("cpu", (8, 64)),
+    "nvidia-gpu": ("gpu", (8, 64)),
+    "nvidia-nvswitch": ("nvswitch", (8, 64)),
+}
 """Kind of identity to the slots that it stands in and its length in bytes, from and to."""
 
 _SLOT: Final = re.compile(r"[a-z]{1,16}(0|[1-9][0-9]?)\Z")

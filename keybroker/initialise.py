@@ -65,6 +65,9 @@ simulated_amd_roots = []
 simulated_nvidia_roots = []
 # AMD's certificate revocation lists (DER), one for each product line in use: without it evidence is refused.
 crls = []
+# NVIDIA's reference manifests (RIM, XML) and OCSP responses (DER), for every kind and version of GPU and switch in use.
+rims = []
+ocsp = []
 result_seconds = 300           # life of an Attestation Result
 
 [policy]

@@ -28,7 +28,7 @@ class Trust:
     Attributes:
         anchors: the vendors' pinned roots, and simulators' roots where the configuration names them.
         reference: what is accepted.
-        collateral: CRLs, where the configuration names them.
+        collateral: CRLs, reference manifests and OCSP responses, where the configuration names them.
         simulated: True where any simulator's root is trusted.
     """
 
@@ -66,7 +66,11 @@ class Trust:
         return cls(
             anchors=TrustAnchors(snp=snp, nvgpu=nvgpu, nvswitch=nvswitch),
             reference=reference,
-            collateral=Collateral(crls=crls),
+            collateral=Collateral(
+                crls=crls,
+                rims=_files(config, section.rims, "attestation.rims"),
+                ocsp=_files(config, section.ocsp, "attestation.ocsp"),
+            ),
             simulated=bool(amd_roots or nvidia_roots),
         )
 
