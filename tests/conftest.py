@@ -15,6 +15,9 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # Found through `pythonpath` in pyproject.toml. Fixtures: postgres_server, postgres_url, postgres_database; opa.
 pytest_plugins = ["postgres_server", "opa_program", "factory"]
 
+# What commands print in tables must not depend on the terminal that the tests were started from.
+os.environ["COLUMNS"] = "140"
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # No deadline: how long one example takes says more of the machine's other work than of the code. On CI examples are the

@@ -240,7 +240,8 @@ def print_error(code: str, message: str, *, reasons: Sequence[Reason] = (), as_j
     from rich.text import Text
 
     target = console(stderr=True)
-    target.print(Text.assemble((f"{code}: ", "bold red"), printable(message)))
+    # One line, for programs too: a terminal folds it by itself.
+    target.print(Text.assemble((f"{code}: ", "bold red"), printable(message)), soft_wrap=True)
     if reasons:
         target.print(reasons_table(reasons, width=target.width))
 

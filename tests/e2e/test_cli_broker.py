@@ -257,9 +257,7 @@ def test_the_log_of_a_broker(cli: Cli, installation: Path, tmp_path: Path, capsy
     assert "PAYLOAD_ALTERED" in capsys.readouterr().out
 
     assert cli("operator", "audit", "query")[0] == 1
-    code, _, err = cli("auditor", "audit", "query", "--lease", "lease-1")
-    assert code == 2
-    assert "--database" in err
+    assert cli.json("auditor", "audit", "query", "--lease", "lease-1")["entries"] == []
 
 
 def test_no_log_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
