@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -35,6 +35,9 @@ from policy.inputs import (
     ResidencyInput,
     SiteInput,
 )
+
+Stage: TypeAlias = Literal["authorize", "acquire", "renew"]
+"""When the release policy is asked."""
 
 MAX_ASSETS: Final = 64
 """Assets in one request."""
@@ -68,7 +71,7 @@ class Verdict:
 
 def release_input(
     *,
-    stage: str,
+    stage: Stage,
     grant: JobGrant,
     job_open: bool,
     live_nodes: Sequence[str],
@@ -83,7 +86,7 @@ def release_input(
 ) -> bytes:
     """The release policy's canonical input for one asset."""
     return ReleaseInput(
-        stage=stage,  # type: ignore[arg-type]  # the model checks it
+        stage=stage,
         now=now,
         grant=GrantInput(
             grant_id=grant.grant_id,
@@ -165,7 +168,7 @@ def take_snapshot(
 def decide(
     broker: Broker,
     *,
-    stage: str,
+    stage: Stage,
     grant: JobGrant,
     refs: Sequence[AssetRef],
     proof: Proof,

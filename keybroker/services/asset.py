@@ -18,7 +18,7 @@ from keystead.v1 import (
 class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
     """`keystead.v1.AssetService`."""
 
-    def RegisterAsset(  # noqa: N802
+    def RegisterAsset(
         self, request: asset_service_pb2.RegisterAssetRequest, context: grpc.ServicerContext
     ) -> asset_service_pb2.RegisterAssetResponse:
         """Register an asset."""
@@ -50,7 +50,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
             now=now,
         )
 
-    def AddAssetVersion(  # noqa: N802
+    def AddAssetVersion(
         self, request: asset_service_pb2.AddAssetVersionRequest, context: grpc.ServicerContext
     ) -> asset_service_pb2.AddAssetVersionResponse:
         """Add a version with its data key."""
@@ -81,7 +81,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
             now=now,
         )
 
-    def GetAsset(  # noqa: N802
+    def GetAsset(
         self, request: asset_service_pb2.GetAssetRequest, context: grpc.ServicerContext
     ) -> asset_service_pb2.GetAssetResponse:
         """Read an asset."""
@@ -90,7 +90,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
             view = assets.get(connection, caller=caller, asset=request.asset)
         return asset_service_pb2.GetAssetResponse(asset=convert.asset_view_message(view))
 
-    def ListAssets(  # noqa: N802
+    def ListAssets(
         self, request: asset_service_pb2.ListAssetsRequest, context: grpc.ServicerContext
     ) -> asset_service_pb2.ListAssetsResponse:
         """List assets."""
@@ -103,7 +103,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
             next_page_token=rows[-1].asset if len(rows) == limit else "",
         )
 
-    def RevokeAsset(  # noqa: N802
+    def RevokeAsset(
         self, request: asset_service_pb2.RevokeAssetRequest, context: grpc.ServicerContext
     ) -> asset_service_pb2.RevokeAssetResponse:
         """Revoke an asset."""
@@ -123,7 +123,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
             now=now,
         )
 
-    def GetWrappingKey(  # noqa: N802
+    def GetWrappingKey(
         self, request: asset_service_pb2.GetWrappingKeyRequest, context: grpc.ServicerContext
     ) -> asset_service_pb2.GetWrappingKeyResponse:
         """The broker's HPKE public key."""

@@ -18,7 +18,7 @@ from keystead.v1 import (
 class AttestationAdapter(Adapter, attestation_service_pb2_grpc.AttestationServiceServicer):
     """`keystead.v1.AttestationService`."""
 
-    def GetChallenge(  # noqa: N802 - the contract's name
+    def GetChallenge(
         self, request: attestation_service_pb2.GetChallengeRequest, context: grpc.ServicerContext
     ) -> attestation_service_pb2.GetChallengeResponse:
         """Issue a nonce."""
@@ -33,7 +33,7 @@ class AttestationAdapter(Adapter, attestation_service_pb2_grpc.AttestationServic
             nonce=issued.nonce, expire_time=convert.timestamp(issued.expires_at), broker=self.broker.name
         )
 
-    def Appraise(  # noqa: N802
+    def Appraise(
         self, request: attestation_service_pb2.AppraiseRequest, context: grpc.ServicerContext
     ) -> attestation_service_pb2.AppraiseResponse:
         """Appraise a node."""

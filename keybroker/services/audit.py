@@ -33,7 +33,7 @@ _FILTER_TEXT: Final = re.compile(r"[!-~]{0,600}\Z")
 class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
     """`keystead.v1.AuditService`."""
 
-    def QueryRecords(  # noqa: N802
+    def QueryRecords(
         self, request: audit_service_pb2.QueryRecordsRequest, context: grpc.ServicerContext
     ) -> audit_service_pb2.QueryRecordsResponse:
         """Find records."""
@@ -55,7 +55,7 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
             next_page_token=reading.next_cursor,
         )
 
-    def GetCheckpoint(  # noqa: N802
+    def GetCheckpoint(
         self, request: audit_service_pb2.GetCheckpointRequest, context: grpc.ServicerContext
     ) -> audit_service_pb2.GetCheckpointResponse:
         """The newest checkpoint."""
@@ -65,7 +65,7 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
             checkpoint=reads.checkpoint(self.broker), verifier_key=str(self.broker.keys.log.verifier)
         )
 
-    def ProveRecord(  # noqa: N802
+    def ProveRecord(
         self, request: audit_service_pb2.ProveRecordRequest, context: grpc.ServicerContext
     ) -> audit_service_pb2.ProveRecordResponse:
         """Prove a record."""

@@ -19,7 +19,7 @@ from keystead.v1 import (
 class JobAdapter(Adapter, job_service_pb2_grpc.JobServiceServicer):
     """`keystead.v1.JobService`."""
 
-    def AuthorizeJob(  # noqa: N802
+    def AuthorizeJob(
         self, request: job_service_pb2.AuthorizeJobRequest, context: grpc.ServicerContext
     ) -> job_service_pb2.AuthorizeJobResponse:
         """Decide about a job and sign its grant."""
@@ -68,7 +68,7 @@ class JobAdapter(Adapter, job_service_pb2_grpc.JobServiceServicer):
             now=authorization.now,
         )
 
-    def GetJob(  # noqa: N802
+    def GetJob(
         self, request: job_service_pb2.GetJobRequest, context: grpc.ServicerContext
     ) -> job_service_pb2.GetJobResponse:
         """Read a job."""
@@ -79,7 +79,7 @@ class JobAdapter(Adapter, job_service_pb2_grpc.JobServiceServicer):
             )
         return job_service_pb2.GetJobResponse(job=convert.job_message(view))
 
-    def EndJob(  # noqa: N802
+    def EndJob(
         self, request: job_service_pb2.EndJobRequest, context: grpc.ServicerContext
     ) -> job_service_pb2.EndJobResponse:
         """End a job."""

@@ -19,7 +19,7 @@ from keystead.v1 import (
 class LeaseAdapter(Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
     """`keystead.v1.LeaseService`."""
 
-    def AcquireLease(  # noqa: N802
+    def AcquireLease(
         self, request: lease_service_pb2.AcquireLeaseRequest, context: grpc.ServicerContext
     ) -> lease_service_pb2.AcquireLeaseResponse:
         """Release keys to an attested node."""
@@ -43,7 +43,7 @@ class LeaseAdapter(Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
             next_nonce=granted.next_nonce,
         )
 
-    def RenewLease(  # noqa: N802
+    def RenewLease(
         self, request: lease_service_pb2.RenewLeaseRequest, context: grpc.ServicerContext
     ) -> lease_service_pb2.RenewLeaseResponse:
         """Extend a lease."""
@@ -63,7 +63,7 @@ class LeaseAdapter(Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
             next_nonce=granted.next_nonce,
         )
 
-    def ReturnLease(  # noqa: N802
+    def ReturnLease(
         self, request: lease_service_pb2.ReturnLeaseRequest, context: grpc.ServicerContext
     ) -> lease_service_pb2.ReturnLeaseResponse:
         """End a lease at its node's word."""

@@ -19,7 +19,7 @@ from keystead.v1 import (
 class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
     """`keystead.v1.NodeService`."""
 
-    def EnrolNode(  # noqa: N802
+    def EnrolNode(
         self, request: node_service_pb2.EnrolNodeRequest, context: grpc.ServicerContext
     ) -> node_service_pb2.EnrolNodeResponse:
         """Enrol a node."""
@@ -46,7 +46,7 @@ class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
             now=now,
         )
 
-    def SetNodeState(  # noqa: N802
+    def SetNodeState(
         self, request: node_service_pb2.SetNodeStateRequest, context: grpc.ServicerContext
     ) -> node_service_pb2.SetNodeStateResponse:
         """Change a node's state."""
@@ -69,7 +69,7 @@ class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
             now=now,
         )
 
-    def ListNodes(  # noqa: N802
+    def ListNodes(
         self, request: node_service_pb2.ListNodesRequest, context: grpc.ServicerContext
     ) -> node_service_pb2.ListNodesResponse:
         """List nodes."""

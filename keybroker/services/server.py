@@ -58,7 +58,7 @@ _MAX_METADATA: Final = 16 << 10
 class _Health(health.HealthServicer):
     """The health service on a thread of its own: a queue of acquires must not look like a dead broker."""
 
-    def Check(  # noqa: N802 - the contract's name
+    def Check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
         """Answer a probe."""

@@ -19,7 +19,7 @@ from keystead.v1 import (
 class SiteAdapter(Adapter, site_service_pb2_grpc.SiteServiceServicer):
     """`keystead.v1.SiteService`."""
 
-    def EnrolSite(  # noqa: N802
+    def EnrolSite(
         self, request: site_service_pb2.EnrolSiteRequest, context: grpc.ServicerContext
     ) -> site_service_pb2.EnrolSiteResponse:
         """Enrol a site."""
@@ -50,7 +50,7 @@ class SiteAdapter(Adapter, site_service_pb2_grpc.SiteServiceServicer):
             now=now,
         )
 
-    def ListSites(  # noqa: N802
+    def ListSites(
         self, request: site_service_pb2.ListSitesRequest, context: grpc.ServicerContext
     ) -> site_service_pb2.ListSitesResponse:
         """List sites."""
