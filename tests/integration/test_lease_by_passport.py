@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -26,6 +26,7 @@ from keystead.binding import (
     sha256,
 )
 from keystead.v1 import asset_ref_pb2, attestation_service_pb2, lease_service_pb2, node_service_pb2
+from policy.engine import PolicyEngine
 
 Shared = tuple[Factory, AssetRef]
 
@@ -261,6 +262,16 @@ def test_an_expired_result_is_refused(factory: Factory) -> None:
     # Nor does one from the future: a broker whose clock was set back must not believe it.
     refused = refusal(lambda: acquire(factory, traveller.request(authorized, ref)))
     assert refused.field == "passport.attestation_result"
+
+
+def test_a_passport_holds_under_the_policy_that_made_it(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = factory.register_asset()
+    request = Traveller.of(factory).request(factory.authorize(ref), ref)
+    policies = factory.broker.policies
+    settings = policies.settings.model_copy(update={"measurements": ("ab" * 48,)})
+    stricter = PolicyEngine(policies.appraisal.bundle, data=settings.to_data())
+    monkeypatch.setattr(factory.broker, "policies", replace(policies, appraisal=stricter, settings=settings))
+    assert refusal(lambda: acquire(factory, request)).denied == ("APPRAISAL_POLICY_CHANGED",)
 
 
 def test_a_nonce_serves_a_passport_once(shared: Shared) -> None:

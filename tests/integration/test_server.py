@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
 from attestation.simulator.node import SimulatedVendors
+from keybroker import reads
 from keybroker.config import BrokerConfig
 from keybroker.errors import ConfigError
 from keybroker.services.server import Server
@@ -45,6 +46,31 @@ def test_health_says_serving_for_the_server_and_each_service(shared: Shared) -> 
     with pytest.raises(grpc.RpcError) as caught:
         stub.Check(health_pb2.HealthCheckRequest(service="keystead.v1.Nothing"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+
+
+def test_a_full_queue_does_not_look_like_a_dead_broker(
+    make_factory: Callable[..., Factory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = make_factory(edit=lambda text: text.replace("[limits]", "[limits]\nworkers = 1"))
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> str:
+        entered.set()
+        release.wait(30)
+        return ""
+
+    monkeypatch.setattr(reads, "checkpoint", slow)
+    stubs = factory.stubs("auditor")
+    calls = [stubs.audit.GetCheckpoint.future(audit_service_pb2.GetCheckpointRequest()) for _ in range(3)]
+    try:
+        assert entered.wait(30), "the only worker never got to work"
+        probe = health_pb2_grpc.HealthStub(stubs.channel)
+        answer = probe.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert not any(call.done() for call in calls)
+    finally:
+        release.set()
+    assert [call.result().checkpoint for call in calls] == [""] * 3
 
 
 def test_reflection_names_every_service(shared: Shared) -> None:
