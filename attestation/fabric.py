@@ -31,10 +31,12 @@ class FabricTopology:
     Attributes:
         gpus: GPUs, each of which reaches every switch.
         switches: NVSwitches, each of which reaches every GPU.
+        origin: where this is declared, for findings.
     """
 
     gpus: int
     switches: int
+    origin: str = "reference values"
 
 
 def check_fabric(results: Sequence[DeviceResult], *, topology: FabricTopology | None, log: CheckLog) -> None:

@@ -38,8 +38,16 @@ class Check:
     remedy: str
     severity: Severity = Severity.FAIL
 
-    def finding(self, *, expected: str, actual: str, where: str = "") -> Finding:
-        """A violation of this rule; `where` narrows `field` (an index, a certificate's subject)."""
+    def finding(self, *, expected: str, actual: str, where: str = "", reference: str = "") -> Finding:
+        """A violation of this rule.
+
+        Args:
+            expected: what the rule asks for.
+            actual: what was found instead.
+            where: narrows `field` (an index, a certificate's subject).
+            reference: who says what is expected, where it is not the rule's own `source`: a reference value file, a
+                manifest, an advisory.
+        """
         return Finding(
             code=self.code,
             title=self.title,
@@ -48,12 +56,13 @@ class Check:
             actual=actual,
             remedy=self.remedy,
             severity=self.severity,
+            reference=reference or self.source,
         )
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """One violated rule: found `actual` where `expected` was asked for."""
+    """One violated rule: found `actual` where `expected` was asked for by `reference`."""
 
     code: str
     field: str
@@ -62,6 +71,7 @@ class Finding:
     title: str
     remedy: str
     severity: Severity
+    reference: str
 
     def to_json(self) -> dict[str, str]:
         """The finding as it stands in Attestation Results and ``--json`` output."""
@@ -73,6 +83,7 @@ class Finding:
             "title": self.title,
             "remedy": self.remedy,
             "severity": self.severity.value,
+            "reference": self.reference,
         }
 
 
@@ -94,11 +105,13 @@ class CheckLog:
         self.findings: list[Finding] = []
         self.passed: list[Passed] = []
 
-    def require(self, check: Check, *, ok: bool, expected: str, actual: str, where: str = "") -> bool:
-        """Record the outcome of `check` and return `ok`."""
+    def require(
+        self, check: Check, *, ok: bool, expected: str, actual: str, where: str = "", reference: str = ""
+    ) -> bool:
+        """Record the outcome of `check` and return `ok`; `reference` as in `Check.finding`."""
         if ok:
             field = f"{check.field} {where}" if where else check.field
             self.passed.append(Passed(check.code, check.title, field, actual))
         else:
-            self.findings.append(check.finding(expected=expected, actual=actual, where=where))
+            self.findings.append(check.finding(expected=expected, actual=actual, where=where, reference=reference))
         return ok

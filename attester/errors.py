@@ -45,6 +45,7 @@ class Reason:
         actual: what was found.
         message: the rule in words.
         remedy: what can be done about it.
+        reference: whose word `expected` is; empty where it is the broker's own rule.
     """
 
     code: str
@@ -53,6 +54,7 @@ class Reason:
     actual: str
     message: str
     remedy: str
+    reference: str = ""
 
 
 class AttesterError(Exception):
@@ -191,6 +193,7 @@ def from_rpc_error(error: grpc.RpcError) -> BrokerError:
                     actual=item.actual,
                     message=item.message,
                     remedy=item.remedy,
+                    reference=item.reference,
                 )
                 for item in denial.reasons
             ),

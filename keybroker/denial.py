@@ -13,7 +13,7 @@ from policy.decision import Denial
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reason:
-    """One reason for a refusal."""
+    """One reason for a refusal; `reference` says whose word `expected` is, empty where it is the broker's own rule."""
 
     code: str
     field: str
@@ -21,6 +21,7 @@ class Reason:
     actual: str
     message: str
     remedy: str
+    reference: str = ""
 
 
 def from_findings(findings: Iterable[Finding], *, slot: str) -> list[Reason]:
@@ -33,6 +34,7 @@ def from_findings(findings: Iterable[Finding], *, slot: str) -> list[Reason]:
             actual=finding.actual,
             message=finding.title,
             remedy=finding.remedy,
+            reference=finding.reference,
         )
         for finding in findings
         if finding.severity is Severity.FAIL
@@ -49,6 +51,7 @@ def from_denials(denials: Iterable[Denial]) -> list[Reason]:
             actual=denial.actual,
             message=denial.message,
             remedy=denial.remedy,
+            reference=denial.reference,
         )
         for denial in denials
     ]

@@ -1,8 +1,9 @@
 """The decision document: what a policy's one entrypoint returns, and nothing else.
 
 Source: DESIGN, "Policy evaluation and the decision document". A document is
-``{allow, deny: [{code, message, field, expected, actual, remedy}], obligations: [{code, params}], policy_version}``
-with an optional ``trust_vectors: {slot: {name: integer}}`` (AR4SI, draft-ietf-rats-ar4si, section 2.3).
+``{allow, deny: [{code, message, field, expected, actual, remedy}], obligations: [{code, params}], policy_version}``,
+where a denial may also have a ``reference``, and with an optional ``trust_vectors: {slot: {name: integer}}`` (AR4SI,
+draft-ietf-rats-ar4si, section 2.3).
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _OPTIONAL: Final = frozenset({"trust_vectors"})
 
 @dataclass(frozen=True, slots=True, order=True)
 class Denial:
-    """One reason why not: rule `code` found `actual` in `field` where it asked for `expected`."""
+    """One reason why not: rule `code` found `actual` in `field` where it asked for `expected`.
+
+    `reference` says whose word `expected` is where it is not the policy's own: a verifier's finding brings it along.
+    """
 
     code: str
     field: str
@@ -43,6 +47,7 @@ class Denial:
     actual: str
     message: str
     remedy: str
+    reference: str = ""
 
     def to_json(self) -> dict[str, Json]:
         """The denial as it stands in answers, audit records and ``--json`` output."""
@@ -53,6 +58,7 @@ class Denial:
             "expected": self.expected,
             "actual": self.actual,
             "remedy": self.remedy,
+            **({"reference": self.reference} if self.reference else {}),
         }
 
 
@@ -171,12 +177,13 @@ def _members(value: Mapping[str, object], required: frozenset[str], optional: fr
 
 
 _DENIAL_MEMBERS: Final = frozenset({"code", "message", "field", "expected", "actual", "remedy"})
+_DENIAL_OPTIONAL: Final = frozenset({"reference"})
 _OBLIGATION_MEMBERS: Final = frozenset({"code", "params"})
 
 
 def _denial(value: object, where: str) -> Denial:
     item = _object(value, where)
-    _members(item, _DENIAL_MEMBERS, frozenset(), where)
+    _members(item, _DENIAL_MEMBERS, _DENIAL_OPTIONAL, where)
     for name in ("expected", "actual"):
         if not isinstance(item[name], str):
             raise _malformed(f"{where}.{name}", "is not a string")
@@ -187,6 +194,7 @@ def _denial(value: object, where: str) -> Denial:
         expected=str(item["expected"]),
         actual=str(item["actual"]),
         remedy=_text(item["remedy"], f"{where}.remedy"),
+        reference=_text(item["reference"], f"{where}.reference") if "reference" in item else "",
     )
 
 

@@ -65,6 +65,7 @@ class FindingInput(Document):
     actual: str
     title: str
     remedy: str
+    reference: str
 
 
 class DeviceInput(Document):

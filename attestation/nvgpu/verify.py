@@ -56,6 +56,7 @@ class NvGpuReference:
         rim_grace: seconds for which a manifest is still accepted after its signer's certificate expired.
         ocsp_max_age: seconds after thisUpdate for which an OCSP response is still accepted though it has expired; None
             holds every response to its own window.
+        origin: where these values come from, for findings.
     """
 
     products: frozenset[str]
@@ -65,6 +66,7 @@ class NvGpuReference:
     measurements: Mapping[int, frozenset[bytes]]
     rim_grace: int = 0
     ocsp_max_age: int | None = None
+    origin: str = "reference values"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

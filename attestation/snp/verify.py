@@ -77,6 +77,7 @@ class SnpReference:
             leaves the field to the appraisal policy, an empty set refuses every value.
         minimum_guest_svn: the guest's security version.
         crl_number_floor: per product line, the highest CRL number ever used; an older list is refused.
+        origin: where these values come from, for findings.
     """
 
     minimum_tcb: Mapping[Product, TcbVersion]
@@ -100,6 +101,7 @@ class SnpReference:
     image_ids: frozenset[bytes] | None = None
     minimum_guest_svn: int = 0
     crl_number_floor: Mapping[Product, int] = field(default_factory=lambda: MappingProxyType({}))
+    origin: str = "reference values"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,10 +118,10 @@ def denial_message(error: DeniedError) -> denial_pb2.Denial:
     again: list[denial_pb2.DenialReason] = []
     seen: set[str] = set()
     for item in full:
-        for name in ("field", "expected", "actual", "message", "remedy"):
+        for name in ("field", "expected", "actual", "message", "remedy", "reference"):
             setattr(item, name, _clip(getattr(item, name), _MAX_VALUE))
         if item.code in seen:
-            item.message = item.remedy = ""
+            item.message = item.remedy = item.reference = ""
         (again if item.code in seen else first).append(item)
         seen.add(item.code)
     kept: list[denial_pb2.DenialReason] = []
@@ -156,6 +156,7 @@ def _reason(item: Reason) -> denial_pb2.DenialReason:
         actual=item.actual,
         message=item.message,
         remedy=item.remedy,
+        reference=item.reference,
     )
 
 

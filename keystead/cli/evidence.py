@@ -244,7 +244,7 @@ def _findings_table(findings: Iterable[Finding]) -> Table:
             output.cell("FAIL" if fails else "info", style="bold red" if fails else "yellow"),
             output.cell(f"{finding.code}: {finding.title}"),
             output.cell(finding.field),
-            output.cell(finding.expected),
+            output.cell(f"{finding.expected}\n({finding.reference})"),
             output.cell(finding.actual),
             output.cell(finding.remedy),
         )

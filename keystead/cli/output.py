@@ -67,6 +67,10 @@ class Reason(Protocol):
     def remedy(self) -> str:
         """What can be done about it."""
 
+    @property
+    def reference(self) -> str:
+        """Whose word `expected` is; empty where it is the broker's own rule."""
+
 
 def printable(text: str) -> str:
     """`text` with every control and format character escaped, so that it can do nothing to a terminal."""
@@ -170,6 +174,7 @@ def reasons_json(reasons: Iterable[Reason]) -> list[dict[str, str]]:
             "actual": reason.actual,
             "message": reason.message,
             "remedy": reason.remedy,
+            "reference": reason.reference,
         }
         for reason in reasons
     ]

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18keystead/v1/denial.proto\x12\x0bkeystead.v1\"n\n\x0c\x44\x65nialReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06remedy\x18\x06 \x01(\t\"I\n\x06\x44\x65nial\x12*\n\x07reasons\x18\x01 \x03(\x0b\x32\x19.keystead.v1.DenialReason\x12\x13\n\x0brecord_hash\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18keystead/v1/denial.proto\x12\x0bkeystead.v1\"\x81\x01\n\x0c\x44\x65nialReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06remedy\x18\x06 \x01(\t\x12\x11\n\treference\x18\x07 \x01(\t\"I\n\x06\x44\x65nial\x12*\n\x07reasons\x18\x01 \x03(\x0b\x32\x19.keystead.v1.DenialReason\x12\x13\n\x0brecord_hash\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keystead.v1.denial_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DENIALREASON']._serialized_start=41
-  _globals['_DENIALREASON']._serialized_end=151
-  _globals['_DENIAL']._serialized_start=153
-  _globals['_DENIAL']._serialized_end=226
+  _globals['_DENIALREASON']._serialized_start=42
+  _globals['_DENIALREASON']._serialized_end=171
+  _globals['_DENIAL']._serialized_start=173
+  _globals['_DENIAL']._serialized_end=246
 # @@protoc_insertion_point(module_scope)

@@ -89,7 +89,7 @@ deny contains denial if {
 
 # --- What the verifier found ------------------------------------------------------------------------------------------
 
-# A finding brings its own code, title and remedy: a verifier's rules are not repeated here.
+# A finding brings its own code, title, remedy and reference: a verifier's rules are not repeated here.
 deny contains denial if {
 	some entry in _all_findings
 	not _informs(entry.finding)
@@ -100,6 +100,7 @@ deny contains denial if {
 		"expected": entry.finding.expected,
 		"actual": entry.finding.actual,
 		"remedy": entry.finding.remedy,
+		"reference": entry.finding.reference,
 	}
 }
 

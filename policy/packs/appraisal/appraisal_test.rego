@@ -37,6 +37,7 @@ _finding := {
 	"actual": "another signature",
 	"title": "The chain does not hold",
 	"remedy": "Send the right certificates.",
+	"reference": "AMD 57230, revision 1.2, section 3",
 }
 
 _affirmed := {
@@ -223,6 +224,7 @@ test_a_finding_keeps_its_words if {
 		"expected": "signed by ASK",
 		"actual": "another signature",
 		"remedy": "Send the right certificates.",
+		"reference": "AMD 57230, revision 1.2, section 3",
 	}}
 	on_node := appraisal.deny with input as _patched(_node, "/node_findings/-", _finding)
 	{denial.field | some denial in on_node} == {"node VCEK"}

@@ -19,6 +19,7 @@ class _Reason:
     actual: str = "US"
     message: str = "The asset may not be opened there"
     remedy: str = "run the job on a site in the EU"
+    reference: str = ""
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def node_evidence() -> AppraisalInput:
         actual="none",
         title="No CRL was given",
         remedy="Import one.",
+        reference="AMD 57230, section 3",
     )
     cpu = DeviceInput(
         slot="cpu0",

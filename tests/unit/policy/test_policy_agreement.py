@@ -95,7 +95,7 @@ def findings_have_words(document: Any) -> bool:
         [device.get("findings") for device in devices if isinstance(device, dict)] if isinstance(devices, list) else []
     )
     findings = [item for list_ in found if isinstance(list_, list) for item in list_ if isinstance(item, dict)]
-    names = ("code", "title", "field", "expected", "actual", "remedy")
+    names = ("code", "title", "field", "expected", "actual", "remedy", "reference")
     return all(
         item.get("severity") == "inform" or all(isinstance(item.get(name), str) for name in names) for item in findings
     )
