@@ -300,6 +300,26 @@ DOCUMENT: Final = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+APPRAISAL: Final = Table(
+    "appraisal",
+    METADATA,
+    # Of the record's canonical bytes, which `content` has compressed.
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    # SHA-256 of the Attestation Result, by which a passport leads back to its appraisal.
+    Column("result_digest", LargeBinary(32), nullable=False, index=True),
+    Column("appraised_at", BigInteger, nullable=False, index=True),
+)
+
+APPRAISAL_DOCUMENT: Final = Table(
+    "appraisal_document",
+    METADATA,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    # Start of the period in which an appraisal last used it; what no kept appraisal can have used is forgotten.
+    Column("used_at", BigInteger, nullable=False, index=True),
+)
+
 TENANT_KEY: Final = Table(
     "tenant_key",
     METADATA,
