@@ -17,7 +17,7 @@ from typing import Final
 from attestation import node_checks
 from attestation.errors import MalformedError
 from attestation.fabric import check_fabric
-from attestation.findings import CheckLog, Finding, Passed, Severity
+from attestation.findings import THIS_SESSION, CheckLog, Finding, Passed, Severity
 from attestation.profile import STRICT, Profile
 from attestation.registry import SCHEMES
 from attestation.scheme import ReferenceValues, Scheme, TrustAnchors
@@ -49,6 +49,9 @@ BINDING_KEY_AND_DEVICES: Final = "key-and-devices"
 MAX_DEVICES: Final = 64
 CPU_PREFIX: Final = "cpu"
 """Slots of evidence that can vouch for a node; every other device is vouched for."""
+
+RUNTIME_DATA: Final = "runtime data, which the CPU vouches for"
+"""Reference of what is expected of devices."""
 
 _SLOT: Final = re.compile(r"[a-z]{1,16}(0|[1-9][0-9]?)\Z")
 
@@ -179,6 +182,7 @@ def _check_runtime_data(cpu: DeviceResult, *, report_data: bytes, log: CheckLog)
         ok=authentic and stated == report_data.hex(),
         expected=f"authentic, {report_data.hex()}",
         actual=f"{'authentic' if authentic else 'not authentic'}, {stated}",
+        reference=THIS_SESSION,
     )
 
 
@@ -189,6 +193,7 @@ def _check_devices(evidence: NodeEvidence, runtime: RuntimeData, log: CheckLog) 
         ok=len(evidence.devices) == len(runtime.devices),
         expected=f"{len(runtime.devices)} devices",
         actual=f"{len(evidence.devices)} devices",
+        reference=RUNTIME_DATA,
     )
     for device, vouched in zip(evidence.devices, runtime.devices, strict=False):
         digest = device_evidence_digest(
@@ -200,6 +205,7 @@ def _check_devices(evidence: NodeEvidence, runtime: RuntimeData, log: CheckLog) 
             expected=vouched.hex(),
             actual=digest.hex(),
             where=device.slot,
+            reference=RUNTIME_DATA,
         )
     return ok
 

@@ -68,10 +68,11 @@ def check_fabric(results: Sequence[DeviceResult], *, topology: FabricTopology | 
         ok=len(gpus) == len(gpu_pdis) == topology.gpus and len(switches) == len(switch_pdis) == topology.switches,
         expected=f"{topology.gpus} GPUs and {topology.switches} switches, each with an identity of its own",
         actual=f"{len(gpu_pdis)} of {len(gpus)} GPUs and {len(switch_pdis)} of {len(switches)} switches have one",
+        reference=topology.origin,
     )
-    for check, devices, field, expected in (
-        (node_checks.FABRIC_SWITCHES, gpus, "switch_pdis", switch_pdis),
-        (node_checks.FABRIC_GPUS, switches, "gpu_pdis", gpu_pdis),
+    for check, devices, field, expected, certified in (
+        (node_checks.FABRIC_SWITCHES, gpus, "switch_pdis", switch_pdis, "switches"),
+        (node_checks.FABRIC_GPUS, switches, "gpu_pdis", gpu_pdis, "GPUs"),
     ):
         for device in devices:
             stated = _stated(device.claims, field)
@@ -81,6 +82,7 @@ def check_fabric(results: Sequence[DeviceResult], *, topology: FabricTopology | 
                 expected=", ".join(sorted(expected)) or "at least one",
                 actual=", ".join(sorted(stated)) or "none",
                 where=device.slot,
+                reference=f"BROM certificates of the node's {certified}",
             )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+THIS_SESSION: Final = "this session"
+"""Reference of what the verifier itself chose for one appraisal: nonces, and what is derived from them."""
 
 
 class Severity(StrEnum):

@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAl
 
 from attestation.ecdsa import EcdsaKey
 from attestation.errors import MalformedError
-from attestation.findings import Check, CheckLog, Severity
+from attestation.findings import THIS_SESSION, Check, CheckLog, Severity
 from attestation.lru import LruCache
 from attestation.x509 import MAX_CERTIFICATE_SIZE, CertificateChain
 
@@ -238,7 +238,8 @@ def check_revocation(
             missing.append(where)
             continue
         answer, responder = found
-        if _check_answer(answer, responder, rules=rules, now=now, log=log, where=where):
+        says = f"OCSP, on behalf of {issuer.subject.rfc4514_string()}"
+        if _check_answer(answer, responder, rules=rules, now=now, log=log, where=where, says=says):
             ages[f"ocsp {subject.serial_number:x}"] = now - answer.this_update
     log.require(
         NOT_GIVEN,
@@ -257,8 +258,9 @@ def _check_answer(
     now: int,
     log: CheckLog,
     where: str,
+    says: str,
 ) -> bool:
-    """Judge one response; True where it is authentic and current."""
+    """Judge one response, whose word is that of who `says` it; True where it is authentic and current."""
     end = answer.this_update if answer.next_update is None else answer.next_update
     if rules.max_age is not None:
         end = max(end, answer.this_update + rules.max_age)
@@ -275,19 +277,35 @@ def _check_answer(
         expected="signed by the issuer, or by a responder that it appointed for OCSPSigning",
         actual=problem or "is",
         where=where,
+        reference=says,
     )
     log.require(
-        WINDOW, ok=current, expected=f"thisUpdate ≤ {now} < end", actual=f"{answer.this_update} to {end}", where=where
+        WINDOW,
+        ok=current,
+        expected=f"thisUpdate ≤ {now} < end",
+        actual=f"{answer.this_update} to {end}",
+        where=where,
+        reference=says if end == answer.next_update else f"{says}, and the maximum age in the reference values",
     )
     if answer.nonce is not None and rules.nonce is not None:
         log.require(
-            NONCE, ok=answer.nonce == rules.nonce, expected=rules.nonce.hex(), actual=answer.nonce.hex(), where=where
+            NONCE,
+            ok=answer.nonce == rules.nonce,
+            expected=rules.nonce.hex(),
+            actual=answer.nonce.hex(),
+            where=where,
+            reference=THIS_SESSION,
         )
     if authentic:
         good = answer.status is ocsp.OCSPCertStatus.GOOD
         if current or not good:
             log.require(
-                STATUS if current else PAST_STATUS, ok=good, expected="good", actual=_describe(answer), where=where
+                STATUS if current else PAST_STATUS,
+                ok=good,
+                expected="good",
+                actual=_describe(answer),
+                where=where,
+                reference=says,
             )
     return authentic and current
 

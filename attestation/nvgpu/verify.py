@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from attestation.errors import MalformedError
-from attestation.findings import CheckLog
+from attestation.findings import THIS_SESSION, CheckLog
 from attestation.nvgpu import checks
 from attestation.nvgpu.abi import NVDEC0_DISABLED, GpuEvidence, Mode
 from attestation.nvgpu.claims import claims, driver_rim_id
@@ -206,7 +206,13 @@ def _check_request(gpu: GpuEvidence, expected_nonce: bytes | None, log: CheckLog
     if expected_nonce is None:
         log.require(checks.NONCE_NOT_COMPARED, ok=False, expected="a nonce to compare with", actual=actual)
     else:
-        log.require(checks.NONCE, ok=gpu.nonce == expected_nonce, expected=expected_nonce.hex(), actual=actual)
+        log.require(
+            checks.NONCE,
+            ok=gpu.nonce == expected_nonce,
+            expected=expected_nonce.hex(),
+            actual=actual,
+            reference=THIS_SESSION,
+        )
 
 
 def _check_digests(gpu: GpuEvidence, blocks: tuple[MeasurementBlock, ...], log: CheckLog) -> None:
@@ -265,6 +271,7 @@ def _check_product(gpu: GpuEvidence, endorsement: DeviceEndorsement, reference: 
         ok=endorsement.products[0] in reference.products,
         expected=_one_of(reference.products),
         actual=endorsement.products[0],
+        reference=reference.origin,
     )
     return identified
 
@@ -276,7 +283,13 @@ def _check_mode(gpu: GpuEvidence, reference: NvGpuReference, log: CheckLog) -> N
     if not log.require(checks.MODE_KNOWN, ok=mode is not None, expected="a known mode", actual=stated) or mode is None:
         return
     modes = frozenset(mode.value for mode in reference.modes)
-    log.require(checks.MODE, ok=mode in reference.modes, expected=_one_of(modes), actual=mode.value)
+    log.require(
+        checks.MODE,
+        ok=mode in reference.modes,
+        expected=_one_of(modes),
+        actual=mode.value,
+        reference=reference.origin,
+    )
     if mode is Mode.PROTECTED_PCIE:
         switches = {pdi.hex() for pdi in gpu.switch_pdis or () if any(pdi)}
         log.require(
@@ -297,7 +310,13 @@ def _check_versions(gpu: GpuEvidence, reference: NvGpuReference, log: CheckLog) 
         if allowed is None:
             unjudged.append(f"{check.field} {actual or 'absent'}")
         else:
-            log.require(check, ok=actual in allowed, expected=_one_of(allowed), actual=actual or "absent")
+            log.require(
+                check,
+                ok=actual in allowed,
+                expected=_one_of(allowed),
+                actual=actual or "absent",
+                reference=reference.origin,
+            )
     if unjudged:
         log.require(checks.VERSIONS_NOT_APPRAISED, ok=False, expected="allowed versions", actual=", ".join(unjudged))
 
@@ -331,6 +350,7 @@ def _check_measurements(
             expected=_one_of(frozenset(digest.hex() for digest in pinned[index])),
             actual="absent" if value is None else value.hex(),
             where=f"[{index}]",
+            reference=reference.origin,
         )
     if pinned and not wrong:
         met = f"{len(pinned)} as pinned"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from attestation.errors import MalformedError
-from attestation.findings import CheckLog
+from attestation.findings import THIS_SESSION, CheckLog
 from attestation.nvidia.appraisal import CollateralRules, appraise_collateral
 from attestation.nvidia.endorsements import DeviceEndorsement
 from attestation.nvswitch import checks
@@ -169,7 +169,13 @@ def _check_request(switch: SwitchEvidence, expected_nonce: bytes | None, log: Ch
     if expected_nonce is None:
         log.require(checks.NONCE_NOT_COMPARED, ok=False, expected="a nonce to compare with", actual=actual)
     else:
-        log.require(checks.NONCE, ok=switch.nonce == expected_nonce, expected=expected_nonce.hex(), actual=actual)
+        log.require(
+            checks.NONCE,
+            ok=switch.nonce == expected_nonce,
+            expected=expected_nonce.hex(),
+            actual=actual,
+            reference=THIS_SESSION,
+        )
 
 
 def _check_digests(switch: SwitchEvidence, blocks: tuple[MeasurementBlock, ...], log: CheckLog) -> None:
@@ -239,7 +245,11 @@ def _check_identity(
     names = endorsement.products
     log.require(checks.PRODUCT_NAMES, ok=len(names) == 1, expected="one name", actual=", ".join(names))
     log.require(
-        checks.PRODUCT, ok=names[0] in reference.products, expected=_one_of(reference.products), actual=names[0]
+        checks.PRODUCT,
+        ok=names[0] in reference.products,
+        expected=_one_of(reference.products),
+        actual=names[0],
+        reference=reference.origin,
     )
     return identified and same
 
@@ -263,7 +273,13 @@ def _check_version(switch: SwitchEvidence, reference: NvSwitchReference, log: Ch
     if reference.bios is None:
         log.require(checks.VERSIONS_NOT_APPRAISED, ok=False, expected="allowed versions", actual=actual)
     else:
-        log.require(checks.BIOS, ok=actual in reference.bios, expected=_one_of(reference.bios), actual=actual)
+        log.require(
+            checks.BIOS,
+            ok=actual in reference.bios,
+            expected=_one_of(reference.bios),
+            actual=actual,
+            reference=reference.origin,
+        )
 
 
 def _check_measurements(
@@ -280,6 +296,7 @@ def _check_measurements(
             expected=_one_of(frozenset(digest.hex() for digest in pinned[index])),
             actual="absent" if value is None else value.hex(),
             where=f"[{index}]",
+            reference=reference.origin,
         )
     if pinned and not wrong:
         met = f"{len(pinned)} as pinned"

@@ -240,6 +240,7 @@ def _compare(
                     expected="one of " + ", ".join(digest.hex() for digest in each.digests),
                     actual="absent" if actual is None else actual.hex(),
                     where=f"[{index + 1}] ({each.name} of the {name} RIM)",
+                    reference=f"RIM {applied[name].document.tag_id}",
                 )
     if applied and not mismatched:
         total = sum(map(len, compared.values()))
