@@ -35,6 +35,7 @@ from attestation.nvswitch import conformance as nvswitch_conformance
 from attestation.nvswitch import verify as nvswitch
 from attestation.nvswitch.endorsements import NvSwitchAnchors
 from attestation.pem import certificates_from_pem
+from attestation.profile import Profile
 from attestation.rim import conformance as rim_conformance
 from attestation.rim.verify import RimAnchors
 from attestation.snp import conformance as snp_conformance
@@ -42,6 +43,14 @@ from attestation.types import Collateral, DeviceResult, Evidence, Json
 from attestation.verdict import Judged
 
 MAX_FILE_SIZE: Final = 16 << 20
+PROFILES: Final[tuple[Profile, ...]] = (
+    snp_conformance.PROFILE,
+    snp_conformance.PROFILE_SPEC_DEFAULTS,
+    nvgpu_conformance.PROFILE,
+    nvswitch_conformance.PROFILE,
+)
+"""Every profile that a case can be judged under."""
+
 VERDICTS: Final = frozenset({"pass", "fail", "parse", "sig-only", "unsupported"})
 
 

@@ -13,7 +13,7 @@ from attestation.errors import MalformedError
 from attestation.findings import Finding, Severity
 from attestation.pem import certificates_from_pem
 from attestation.types import Collateral, DeviceResult, Evidence
-from keystead.cli import instants, output
+from keystead.cli import evidence_explain, instants, output
 from keystead.cli.exits import NO, UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from attestation.scheme import ReferenceValues, TrustAnchors
 
 app = typer.Typer(no_args_is_help=True, help="Verify and inspect attestation evidence. Needs no broker and no network.")
+app.command("explain", help=evidence_explain.HELP)(evidence_explain.explain)
 
 _MAX_FILE: Final = 16 << 20
 _PEM: Final = b"-----BEGIN "
