@@ -14,7 +14,6 @@ from keybroker.broker import Broker, actor
 from keybroker.denial import DeniedError, Reason, ordered
 from keybroker.principals import Principal
 from keybroker.proof import Proof, appraise
-from keybroker.store import documents
 from keybroker.store.schema import NodeState
 from keystead.binding import grant_digest, sha256
 
@@ -88,14 +87,14 @@ def _remember(broker: Broker, *, proof: Proof, caller: Principal, reasons: tuple
         site=None if site is None else site.site_id,
         jurisdiction=None if site is None else site.jurisdiction,
         policy_digest=broker.policies.appraisal.digest,
-        input_digest=sha256(documents.decision_index(appraisal=proof.document, release=())).hex(),
+        input_digest=sha256(proof.basis.index(())).hex(),
         result=Result.DENIED if reasons else Result.ALLOWED,
         reasons=tuple(sorted({reason.code for reason in reasons})),
         detail={"simulated": proof.attestation.simulated, "transcript_digest": proof.transcript.hex()},
     )
 
     def unit(connection: Connection) -> bytes:
-        documents.put_decision(connection, appraisal=proof.document, release=(), now=now)
+        proof.basis.put(connection, (), now=now)
         return append(connection, record).entry_hash
 
     return broker.commit(unit)

@@ -17,6 +17,7 @@ from audit.note import NoteSigner
 from audit.receipt import Receipt
 from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
+from keybroker.archive import Archive
 from keybroker.config import BrokerConfig
 from keybroker.errors import (
     AlreadyExistsError,
@@ -139,6 +140,7 @@ class Broker:
         self.keys: Final = keys
         self.policies: Final = policies
         self.trust: Final = trust
+        self.archive: Final = Archive(trust, policies, verifier=config.broker.name)
         self.hierarchy: Final = KeyHierarchy(keys.root)
         self.committer: Final = GroupCommitter(engine, observe=_observe_commit)
         self.epochs: Final = EpochKeys(

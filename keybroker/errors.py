@@ -34,6 +34,7 @@
     ├── RoleError                      the caller's role or tenant does not allow this call
     ├── InvalidRequestError            a field of the request is missing, malformed or contradicts another
     ├── GrantInvalidError              a grant that this broker did not sign, or not for this
+    ├── AppraisalRecordError           a stored or exported appraisal is altered, incomplete or of another version
     └── PolicyUnavailableError         a policy could not decide, so the answer is no
 
 An exception means "could not decide" or "the request cannot be carried out". What a policy decided against is a
@@ -335,6 +336,12 @@ class GrantInvalidError(KeybrokerError):
     """A grant that this broker did not sign, or that was made for another broker."""
 
     code: ClassVar[str] = "GRANT_INVALID"
+
+
+class AppraisalRecordError(KeybrokerError):
+    """A stored or exported appraisal is altered, incomplete or of a version that this release does not read."""
+
+    code: ClassVar[str] = "BAD_APPRAISAL_RECORD"
 
 
 class PolicyUnavailableError(KeybrokerError):

@@ -14,7 +14,8 @@ from keybroker import challenge
 from keybroker.broker import Broker
 from keybroker.denial import Reason, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
-from keybroker.proof import Proof, check_hpke_key, nonce_reason, resolve
+from keybroker.proof import Basis, Proof, check_hpke_key, nonce_reason, resolve
+from keybroker.store import appraisals
 from keystead.binding import passport_message, sha256
 from policy.inputs import AttestationInput
 
@@ -100,7 +101,11 @@ def present(
             codes=claims.codes,
             age=now - claims.issued_at,
         ),
-        document=b"",
+        # The result was made of evidence that is kept with the decision that it was made for.
+        basis=Basis(
+            document=b"",
+            appraisal=appraisals.find_by_result(connection, sha256(passport.result.encode("ascii"))) or b"",
+        ),
         reasons=ordered(reasons),
         result=passport.result,
     )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Final, Self
 
 from pydantic import ValidationError
 
 from keybroker.config import BrokerConfig
 from keybroker.errors import ConfigError
-from policy.bundle import Bundle
+from policy.bundle import MAX_COMPRESSED, Bundle
 from policy.engine import PolicyEngine
 from policy.errors import PolicyError
 from policy.inputs import Settings
@@ -23,11 +22,18 @@ RELEASE: Final = "release"
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What evidence means (`appraisal`) and who gets what where (`release`)."""
+    """What evidence means (`appraisal`) and who gets what where (`release`).
+
+    Attributes:
+        appraisal, release: the engines.
+        settings: what both read as data.
+        appraisal_file: the compiled appraisal pack as it was read, for whoever runs an appraisal again.
+    """
 
     appraisal: PolicyEngine
     release: PolicyEngine
     settings: Settings
+    appraisal_file: bytes
 
     @classmethod
     def load(cls, config: BrokerConfig) -> Self:
@@ -43,10 +49,12 @@ class Policies:
             where = ".".join(str(part) for part in first["loc"])
             raise ConfigError(f"policy.settings.{where}: {first['msg']}") from None
         data = settings.to_data()
+        appraisal = _file(config, config.policy.appraisal, APPRAISAL)
         return cls(
-            appraisal=_engine(config, config.policy.appraisal, APPRAISAL, data),
-            release=_engine(config, config.policy.release, RELEASE, data),
+            appraisal=_engine(appraisal, APPRAISAL, data),
+            release=_engine(_file(config, config.policy.release, RELEASE), RELEASE, data),
             settings=settings,
+            appraisal_file=appraisal,
         )
 
     def known_areas(self) -> frozenset[str]:
@@ -65,8 +73,17 @@ def shipped(name: str) -> bytes:
     return files("policy").joinpath("compiled", f"{name}.tar.gz").read_bytes()
 
 
-def _engine(config: BrokerConfig, path: str | None, name: str, data: dict[str, object]) -> PolicyEngine:
-    source: bytes | Path = shipped(name) if path is None else config.path(path)
+def _file(config: BrokerConfig, path: str | None, name: str) -> bytes:
+    if path is None:
+        return shipped(name)
+    try:
+        with config.path(path).open("rb") as file:
+            return file.read(MAX_COMPRESSED + 1)  # the bundle's own reader refuses what is longer
+    except OSError as error:
+        raise ConfigError(f"policy.{name}: {config.path(path)}: {error.strerror}") from None
+
+
+def _engine(source: bytes, name: str, data: dict[str, object]) -> PolicyEngine:
     try:
         return PolicyEngine(Bundle.load(source), data=data)
     except PolicyError as error:

@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
 from attestation import ear
-from attestation.composite import BINDING_NONE, NodeEvidence, NodeResult, verify_node
-from attestation.findings import Finding
+from attestation.composite import BINDING_NONE, NodeEvidence, NodeResult
 from keybroker import challenge
+from keybroker.archive import Kept, check_size
 from keybroker.broker import Broker
 from keybroker.denial import Reason, from_denials, from_findings, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
-from keybroker.store import nodes
+from keybroker.judgement import judge
+from keybroker.store import documents, nodes
 from keybroker.store.nodes import NodeRow
 from keybroker.store.sites import SiteRow
-from keystead.binding import BindingError, RuntimeData, check_hpke_public_key, device_nonce, sha256
-from policy.documents import encode_document
-from policy.inputs import AppraisalInput, AttestationInput, DeviceInput, FindingInput
+from keystead.binding import BindingError, RuntimeData, check_hpke_public_key, sha256
+from policy.inputs import AttestationInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,31 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What a decision about a node rests on, as it is kept for auditors.
+
+    Attributes:
+        document: the appraisal policy's canonical input; empty where a passport was presented.
+        appraisal: digest of the appraisal's record; empty where none is kept.
+        kept: the record, to be stored with the decision; None where it is stored already, or not kept.
+    """
+
+    document: bytes
+    appraisal: bytes
+    kept: Kept | None = None
+
+    def index(self, release: Sequence[bytes]) -> bytes:
+        """The document that names all that a decision rests on (`keybroker.store.documents`)."""
+        return documents.decision_index(appraisal=self.document, release=release, evidence=self.appraisal)
+
+    def put(self, connection: Connection, release: Sequence[bytes], *, now: int) -> None:
+        """Store all of it in the transaction that records the decision."""
+        if self.kept is not None:
+            self.kept.put(connection)
+        documents.put_decision(connection, appraisal=self.document, release=release, evidence=self.appraisal, now=now)
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What a node has proven about itself, by evidence or by an Attestation Result.
 
@@ -63,7 +87,7 @@ class Proof:
         present: an enrolled node made this for this session: whoever sends it is, or speaks for, that node. Evidence
             that was recorded elsewhere proves identities too.
         attestation: what the appraisal decided, as the release policy sees it.
-        document: the appraisal policy's canonical input; empty where a passport was presented.
+        basis: what an auditor needs to judge it again.
         reasons: everything that speaks against the node; empty where nothing does.
         result: the Attestation Result, a signed EAR.
     """
@@ -79,7 +103,7 @@ class Proof:
     standing: Standing
     present: bool
     attestation: AttestationInput
-    document: bytes
+    basis: Basis
     reasons: tuple[Reason, ...]
     result: str
 
@@ -106,41 +130,36 @@ def appraise(
         runtime = RuntimeData.parse(runtime_data)
     except BindingError as error:
         raise InvalidRequestError("evidence.runtime_data", str(error)) from None
+    check_size(evidence, runtime_data)
     session = _session_reasons(broker, runtime, grant=grant, now=now)
     check_hpke_key(runtime.hpke_key, "evidence.runtime_data")
-    nonce = device_nonce(
-        nonce=runtime.nonce,
-        grant=runtime.grant,
-        node_id=runtime.node_id,
-        hpke_key=runtime.hpke_key,
-        signing_key=runtime.signing_key,
-    )
-    result = verify_node(
+    lifetime = broker.config.attestation.result_seconds
+    judgement = judge(
         evidence,
-        runtime_data=runtime,
-        device_nonce=nonce,
-        anchors=broker.trust.anchors,
-        reference=broker.trust.reference,
-        collateral=broker.trust.collateral,
+        runtime=runtime,
+        trust=broker.trust,
+        policy=broker.policies.appraisal,
+        verifier=broker.name,
+        lifetime=lifetime,
         now=now,
     )
+    result, decision = judgement.result, judgement.decision
     standing = resolve(connection, identities=proven_identities(result), slots=_slots(result))
-    reasons = [*session, *standing.reasons]
-    document = _appraisal_input(result, now=now)
-    decision = broker.policies.appraisal.evaluate_bytes(document)
-    reasons += from_denials(decision.deny)
+    reasons = [*session, *standing.reasons, *from_denials(decision.deny)]
     if not result.ok and decision.allow:
         # A policy may ask for more than verification does, never for less (ADR 0010).
         reasons += _finding_reasons(result)
-    claims = ear.build_claims(
-        result,
-        trust_vectors=decision.trust_vectors,
-        policy_id=broker.policies.appraisal.digest,
-        verifier=broker.name,
-        nonce=runtime.nonce,
-        signing_key=Ed25519PublicKey.from_public_bytes(runtime.signing_key),
+    present = standing.node is not None and result.binding_level != BINDING_NONE and not session
+    token = ear.sign(judgement.claims, broker.keys.result.private_key, key_id=broker.keys.result.key_id)
+    kept = broker.archive.keep(
+        connection,
+        evidence=evidence,
+        runtime_data=runtime_data,
+        judgement=judgement,
+        result=token,
+        lifetime=lifetime,
         now=now,
-        lifetime=broker.config.attestation.result_seconds,
+        stranger=not present,
     )
     return Proof(
         nonce=runtime.nonce,
@@ -152,18 +171,18 @@ def appraise(
         lease_id=runtime.lease_id,
         transcript=sha256(runtime_data),
         standing=standing,
-        present=standing.node is not None and result.binding_level != BINDING_NONE and not session,
+        present=present,
         attestation=AttestationInput(
-            allow=decision.allow and result.ok,
-            status=int(ear.worst_status(claims)),
+            allow=judgement.allow,
+            status=int(ear.worst_status(judgement.claims)),
             simulated=result.simulated,
             policy_digest=broker.policies.appraisal.digest,
             codes=tuple(sorted({denial.code for denial in decision.deny})),
             age=0,
         ),
-        document=document,
+        basis=Basis(document=judgement.document, appraisal=b"" if kept is None else kept.digest, kept=kept),
         reasons=ordered(reasons),
-        result=ear.sign(claims, broker.keys.result.private_key, key_id=broker.keys.result.key_id),
+        result=token,
     )
 
 
@@ -299,40 +318,8 @@ def nonce_reason(error: ChallengeError, nonce: bytes) -> Reason:
     )
 
 
-def _finding_input(finding: Finding) -> FindingInput:
-    return FindingInput.model_validate(finding.to_json())
-
-
 def _finding_reasons(result: NodeResult) -> list[Reason]:
     reasons = from_findings(result.findings, slot="node")
     for device in result.devices:
         reasons += from_findings(device.findings, slot=device.slot)
     return reasons
-
-
-def _appraisal_input(result: NodeResult, *, now: int) -> bytes:
-    document = AppraisalInput(
-        now=now,
-        binding_level=result.binding_level,
-        node_findings=tuple(_finding_input(finding) for finding in result.findings),
-        devices=tuple(
-            DeviceInput(
-                slot=device.slot,
-                scheme=device.scheme,
-                simulated=device.simulated,
-                identity=None if device.identity is None else str(device.identity),
-                claims={},
-                findings=tuple(_finding_input(finding) for finding in device.findings),
-                collateral_age=dict(device.collateral_age),
-            )
-            for device in result.devices
-        ),
-    )
-    # Claims may be any JSON, which is what the encoding checks: to check and copy them in the model too costs more than
-    # all else about this document.
-    devices = [
-        {**checked.to_input(), "claims": device.claims}
-        for checked, device in zip(document.devices, result.devices, strict=True)
-    ]
-    rest = document.model_dump(mode="json", exclude={"devices"})
-    return encode_document({**rest, "devices": devices}, what=type(document).__name__)

@@ -15,7 +15,6 @@ from keybroker.decision import (
 from keybroker.denial import DeniedError, Reason
 from keybroker.principals import Principal
 from keybroker.proof import Proof
-from keybroker.store import documents
 from keystead.binding import (
     AssetRef,
     JobGrant,
@@ -61,7 +60,7 @@ def release_record(
         jurisdiction=None if site is None else site.jurisdiction,
         assets=tuple(str(ref) for ref in refs),
         policy_digest=broker.policies.release.digest,
-        input_digest=sha256(documents.decision_index(appraisal=proof.document, release=verdict.documents)).hex(),
+        input_digest=sha256(proof.basis.index(verdict.documents)).hex(),
         result=Result.DENIED if reasons else Result.ALLOWED,
         reasons=tuple(sorted({reason.code for reason in reasons})),
         lease=lease_id,
@@ -71,7 +70,7 @@ def release_record(
 
 def put_record(connection: Connection, record: Record, *, proof: Proof, verdict: Verdict, now: int) -> bytes:
     """Store a record and what it was decided on; the entry's hash."""
-    documents.put_decision(connection, appraisal=proof.document, release=verdict.documents, now=now)
+    proof.basis.put(connection, verdict.documents, now=now)
     return append(connection, record).entry_hash
 
 

@@ -33,26 +33,33 @@ def get(connection: Connection, digest: bytes) -> bytes:
     return bytes(content)
 
 
-def put_decision(connection: Connection, *, appraisal: bytes, release: Sequence[bytes], now: int) -> bytes:
-    """Store the inputs of one decision: ``{"appraisal": DIGEST | null, "release": [DIGEST, …]}``, each input once.
+def put_decision(
+    connection: Connection, *, appraisal: bytes, release: Sequence[bytes], evidence: bytes = b"", now: int
+) -> bytes:
+    """Store the inputs of one decision, each once, and the document that names them (`decision_index`).
 
     Args:
         connection: of the transaction that records the decision.
         appraisal: the appraisal policy's canonical input; empty where there was none.
         release: the release policy's, one for each asset.
+        evidence: digest of the appraisal's record (`keybroker.store.appraisals`); empty where there is none.
         now: integer seconds since the Unix epoch.
 
     Returns:
         The digest of the document that names them.
     """
-    index = decision_index(appraisal=appraisal, release=release)
+    index = decision_index(appraisal=appraisal, release=release, evidence=evidence)
     return _put_all(connection, [index, *filter(None, (appraisal, *release))], now=now)[0]
 
 
-def decision_index(*, appraisal: bytes, release: Sequence[bytes]) -> bytes:
-    """The document that names a decision's inputs by digest; its own digest stands in the audit record."""
+def decision_index(*, appraisal: bytes, release: Sequence[bytes], evidence: bytes = b"") -> bytes:
+    """The document that names a decision's inputs by digest; its own digest stands in the audit record.
+
+    ``{"appraisal": DIGEST | null, "evidence": DIGEST | null, "release": [DIGEST, …]}``
+    """
     index = {
         "appraisal": sha256(appraisal).hex() if appraisal else None,
+        "evidence": evidence.hex() or None,
         "release": [sha256(document).hex() for document in release],
     }
     return json.dumps(index, separators=(",", ":"), sort_keys=True).encode("ascii")
