@@ -7,6 +7,7 @@
     ├── UnsupportedError          a version, product, algorithm or scheme that this verifier does not know
     ├── TrustAnchorError          no trust anchor was configured for what the evidence needs
     ├── ManifestError             a conformance manifest, reference values or profile that cannot be used
+    ├── ReferenceSignatureError   reference values or advisories that no known signer vouches for
     └── ResultError               an Attestation Result that is not authentic, not current or not well formed
 
 An exception means "could not decide". What was decided against is a `Finding` (`attestation.findings`).
@@ -56,6 +57,12 @@ class ManifestError(AttestationError):
     """A conformance manifest, a set of reference values or a profile that cannot be used as it stands."""
 
     code: ClassVar[str] = "BAD_MANIFEST"
+
+
+class ReferenceSignatureError(AttestationError):
+    """Reference values or advisories whose signature is missing, malformed, not authentic or by too few signers."""
+
+    code: ClassVar[str] = "BAD_REFERENCE_SIGNATURE"
 
 
 class ResultError(AttestationError):

@@ -14,6 +14,7 @@ from attestation.nvgpu import verify as nvgpu
 from attestation.nvswitch import checks as nvswitch_checks
 from attestation.nvswitch import verify as nvswitch
 from attestation.profile import Profile
+from attestation.reference import checks as reference_checks
 from attestation.scheme import ReferenceValues, Scheme, TrustAnchors
 from attestation.snp import azure_hcl
 from attestation.snp import checks as snp_checks
@@ -127,6 +128,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         check.code: check
         for check in (
             *node_checks.CHECKS,
+            *reference_checks.CHECKS,
             *snp_checks.CHECKS,
             azure_hcl.HCL_RUNTIME_DATA,
             *nvgpu_checks.CHECKS,

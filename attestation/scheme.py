@@ -16,6 +16,9 @@ from attestation.nvgpu.verify import NvGpuReference
 from attestation.nvswitch.endorsements import NvSwitchAnchors
 from attestation.nvswitch.verify import NvSwitchReference
 from attestation.profile import Profile
+from attestation.reference.advisories import AdvisoryTable
+from attestation.reference.devices import ANY_DEVICE, DeviceLists
+from attestation.reference.document import Source
 from attestation.snp.endorsements import SnpAnchors
 from attestation.snp.verify import SnpReference
 from attestation.types import Collateral, DeviceResult, Evidence
@@ -51,13 +54,30 @@ class TrustAnchors:
 class ReferenceValues:
     """What the evidence of every scheme must say; None means that no evidence of that scheme can be judged.
 
-    `fabric` is what a protected-PCIe node is built of; None leaves its topology unproven, which a finding says.
+    Attributes:
+        snp, nvgpu, nvswitch: for evidence of that scheme.
+        snp_azure_hcl: for Azure's paravisor; `snp` says nothing about it.
+        fabric: what a protected-PCIe node is built of; None leaves its topology unproven, which a finding says.
+        source: the file that they come from, with its serial and signers; None where they come from no file.
+        devices: which devices are denied, allowed and trusted.
+        advisories: tables of published advisories that evidence is held against.
+        advisories_grace: seconds for which a table is used after its next update.
     """
 
     snp: SnpReference | None
     nvgpu: NvGpuReference | None
     nvswitch: NvSwitchReference | None = None
+    snp_azure_hcl: SnpReference | None = None
     fabric: FabricTopology | None = None
+    source: Source | None = None
+    devices: DeviceLists = ANY_DEVICE
+    advisories: tuple[AdvisoryTable, ...] = ()
+    advisories_grace: int = 0
+
+    @property
+    def origin(self) -> str:
+        """Where the values come from, as findings have it: file, serial and signers."""
+        return "reference values" if self.source is None else str(self.source)
 
 
 class Scheme(Protocol):

@@ -75,6 +75,8 @@ class DeviceResult:
         passed: every rule that held.
         simulated: the chain ends in a simulator's root, trusted by explicit configuration only.
         collateral_age: age in seconds of each piece of collateral used, by name.
+        bound_data: the bytes of its maker's choice that authentic evidence of a CPU TEE vouches for, 64 for SEV-SNP:
+            REPORT_DATA, or what a paravisor was given. Empty where nothing is vouched for, and for other devices.
     """
 
     slot: str
@@ -85,6 +87,7 @@ class DeviceResult:
     passed: tuple[Passed, ...] = ()
     simulated: bool = False
     collateral_age: Mapping[str, int] = field(default_factory=dict)
+    bound_data: bytes = b""
 
     @property
     def ok(self) -> bool:

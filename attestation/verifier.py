@@ -1,11 +1,14 @@
-"""The RATS Verifier for one device: finds the scheme of the evidence and lets it judge."""
+"""The RATS Verifier for one device: finds the scheme of the evidence, lets it judge, then applies what all share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from attestation.errors import UnsupportedError
+from attestation.findings import CheckLog
 from attestation.profile import STRICT, Profile
+from attestation.reference.appraisal import appraise_reference
 from attestation.registry import SCHEMES
 from attestation.scheme import ReferenceValues, Scheme, TrustAnchors
 from attestation.types import Collateral, DeviceResult, Evidence
@@ -35,7 +38,9 @@ def verify_evidence(
     profile: Profile = STRICT,
     schemes: Mapping[str, Scheme] = SCHEMES,
 ) -> DeviceResult:
-    """Verify one device's evidence by itself; `attestation.composite.verify_node` joins the devices of a node.
+    """Verify one device's evidence by itself: the scheme's own rules, then lists of devices and advisories.
+
+    `attestation.composite.verify_node` joins the devices of a node.
 
     Args:
         evidence: of any known scheme.
@@ -53,7 +58,7 @@ def verify_evidence(
         UnsupportedError: an unknown scheme or version.
         TrustAnchorError: no roots or no reference values are configured for the scheme.
     """
-    return scheme_of(evidence, schemes).verify(
+    result = scheme_of(evidence, schemes).verify(
         evidence,
         expected=expected,
         collateral=collateral,
@@ -61,4 +66,11 @@ def verify_evidence(
         reference=reference,
         now=now,
         profile=profile,
+    )
+    log = CheckLog()
+    appraise_reference(result, reference=reference, now=now, log=log)
+    return replace(
+        result,
+        findings=tuple(sorted((*result.findings, *profile.apply(log.findings)))),
+        passed=(*result.passed, *log.passed),
     )

@@ -16,7 +16,7 @@ from cryptography import x509
 from attestation.errors import AttestationError
 from attestation.nvgpu.endorsements import NvGpuAnchors
 from attestation.nvswitch.endorsements import NvSwitchAnchors
-from attestation.reference import parse_reference_values
+from attestation.reference.values import parse_reference_values
 from attestation.scheme import ReferenceValues, TrustAnchors
 from attestation.snp.endorsements import SnpAnchors
 from attestation.types import Collateral

@@ -422,6 +422,7 @@ class SnpAnchors:
         ark: AmdCertificate,
         crls: tuple[bytes, ...],
         number_floor: int,
+        floor_origin: str = "",
         now: int,
         log: CheckLog,
     ) -> Crl | None:
@@ -432,6 +433,7 @@ class SnpAnchors:
             ark: the root, which must be pinned and checked already.
             crls: DER; lists of other issuers are passed over.
             number_floor: the highest CRL number that was ever used for this product line; 0 where none was.
+            floor_origin: who says so, for findings.
             now: seconds since the epoch.
             log: gets every outcome.
 
@@ -455,6 +457,7 @@ class SnpAnchors:
             ok=crl.number >= number_floor,
             expected=f"at least {number_floor}",
             actual=str(crl.number),
+            reference=floor_origin,
         )
         for certificate in (ask, ark):
             log.require(
@@ -520,7 +523,11 @@ def crl_content(der: bytes) -> Crl:
 
 
 def _crl_common_name(crl: x509.CertificateRevocationList) -> str:
-    names = crl.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    try:
+        names = crl.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except (ValueError, TypeError) as error:
+        # The library reads names only when they are asked for.
+        raise MalformedError("CRL", f"issuer cannot be read: {error}") from None
     return str(names[0].value) if len(names) == 1 else ""
 
 
@@ -529,7 +536,7 @@ def _crl_content(crl: x509.CertificateRevocationList) -> Crl:
         critical = [extension.oid.dotted_string for extension in crl.extensions if extension.critical]
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         revoked = frozenset(entry.serial_number for entry in crl)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise MalformedError("CRL", str(error)) from None
     if critical:
         raise MalformedError("CRL", f"critical extension {critical[0]} is not understood")

@@ -43,6 +43,9 @@ from attestation.types import Collateral, DeviceResult, Evidence, HardwareIdenti
 
 SCHEME: Final = "snp"
 IDENTITY_KIND: Final = "amd-chip-id"
+_SESSION: Final = "this session"
+"""Whose word the expected REPORT_DATA is."""
+
 _NO_FIRMWARE_MINIMUM: Final = FirmwareVersion(0, 0, 0)
 
 _REQUIREMENTS: Final[Mapping[str, int]] = {
@@ -53,6 +56,18 @@ _REQUIREMENTS: Final[Mapping[str, int]] = {
     "PAGE_SWAP_DISABLE": GuestPolicy.PAGE_SWAP_DISABLE,
 }
 """Guest policy bits that demand something of the platform; the others permit something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpProductReference:
+    """What is asked of one product line besides what holds for all; the names are those of `SnpReference`."""
+
+    platform_required: int = 0
+    platform_forbidden: int = 0
+    mitigations: int = 0
+
+
+_NOTHING_MORE: Final = SnpProductReference()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +92,7 @@ class SnpReference:
             leaves the field to the appraisal policy, an empty set refuses every value.
         minimum_guest_svn: the guest's security version.
         crl_number_floor: per product line, the highest CRL number ever used; an older list is refused.
+        by_product: per product line, what is asked of it besides.
         origin: where these values come from, for findings.
     """
 
@@ -101,6 +117,7 @@ class SnpReference:
     image_ids: frozenset[bytes] | None = None
     minimum_guest_svn: int = 0
     crl_number_floor: Mapping[Product, int] = field(default_factory=lambda: MappingProxyType({}))
+    by_product: Mapping[Product, SnpProductReference] = field(default_factory=lambda: MappingProxyType({}))
     origin: str = "reference values"
 
 
@@ -169,6 +186,7 @@ def verify(
     expected_report_data: bytes | None,
     now: int,
     profile: Profile = STRICT,
+    report_data_check: Check = checks.REPORT_DATA,
 ) -> DeviceResult:
     """Verify one CPU's evidence.
 
@@ -181,6 +199,8 @@ def verify(
             says.
         now: the appraisal's time, seconds since the epoch.
         profile: what each finding does to the verdict.
+        report_data_check: the rule that another REPORT_DATA breaks; an envelope whose data REPORT_DATA binds has one
+            of its own.
 
     Raises:
         MalformedError: report, certificate or CRL cannot be decoded, or `expected_report_data` is not 64 bytes.
@@ -200,6 +220,7 @@ def verify(
             ark=endorsement.ark,
             crls=collateral.crls,
             number_floor=reference.crl_number_floor.get(vek.product, 0),
+            floor_origin=reference.origin,
             now=now,
             log=log,
         )
@@ -209,8 +230,14 @@ def verify(
     if product is not None:
         _check_tcb(report, product=product, reference=reference, log=log)
     _check_policy(report, reference, log)
-    _check_platform(report, reference, log)
-    _check_pins(report, reference=reference, expected_report_data=expected_report_data, log=log)
+    _check_platform(report, product=product, reference=reference, log=log)
+    _check_pins(
+        report,
+        reference=reference,
+        expected_report_data=expected_report_data,
+        report_data_check=report_data_check,
+        log=log,
+    )
     return DeviceResult(
         slot=evidence.slot,
         scheme=SCHEME,
@@ -220,6 +247,7 @@ def verify(
         passed=tuple(log.passed),
         simulated=endorsement.simulated,
         collateral_age=ages,
+        bound_data=report.report_data if authenticated.authentic else b"",
     )
 
 
@@ -248,6 +276,7 @@ def _check_origin(
         ok=report.version in reference.versions,
         expected=" or ".join(map(str, sorted(reference.versions))),
         actual=str(report.version),
+        reference=reference.origin,
     )
     vek = endorsement.vek
     if report.version > 2:
@@ -264,6 +293,7 @@ def _check_origin(
         ok=not masked or reference.allow_masked_chip_id,
         expected="a chip id",
         actual="all zero" if masked else report.chip_id.hex(),
+        reference=reference.origin,
     )
     if vek is None:
         return
@@ -311,6 +341,7 @@ def _check_tcb(report: AttestationReport, *, product: Product, reference: SnpRef
         ok=report.committed_firmware >= reference.minimum_firmware,
         expected=f"at least {reference.minimum_firmware}",
         actual=str(report.committed_firmware),
+        reference=reference.origin,
     )
     minimum = reference.minimum_tcb.get(product)
     log.require(
@@ -318,6 +349,7 @@ def _check_tcb(report: AttestationReport, *, product: Product, reference: SnpRef
         ok=minimum is not None,
         expected=" or ".join(sorted(reference.minimum_tcb)) or "no product line is accepted",
         actual=product.value,
+        reference=reference.origin,
     )
     if minimum is not None:
         expected = f"at least {minimum}"
@@ -327,7 +359,12 @@ def _check_tcb(report: AttestationReport, *, product: Product, reference: SnpRef
             ("LAUNCH_TCB", report.launch_tcb),
         ):
             log.require(
-                checks.TCB_MINIMUM, ok=tcbs[raw].at_least(minimum), expected=expected, actual=texts[raw], where=name
+                checks.TCB_MINIMUM,
+                ok=tcbs[raw].at_least(minimum),
+                expected=expected,
+                actual=texts[raw],
+                where=name,
+                reference=reference.origin,
             )
 
 
@@ -339,13 +376,20 @@ def _check_policy(report: AttestationReport, reference: SnpReference, log: Check
     log.require(checks.POLICY_RESERVED, ok=policy.reserved_ok, expected="bit 17 one, bits 26 to 63 zero", actual=shown)
     for check, bit in ((checks.DEBUG, policy.DEBUG), (checks.SMT, policy.SMT), (checks.CXL, policy.CXL)):
         is_set = policy.has(bit)
-        log.require(check, ok=not is_set or bool(allowed & bit), expected="off", actual="on" if is_set else "off")
+        log.require(
+            check,
+            ok=not is_set or bool(allowed & bit),
+            expected="off",
+            actual="on" if is_set else "off",
+            reference=reference.origin,
+        )
     migratable = policy.has(policy.MIGRATE_MA)
     log.require(
         checks.MIGRATE_MA,
         ok=not migratable or (bool(allowed & policy.MIGRATE_MA) and report.report_id_ma in reference.migration_agents),
         expected="off, or an approved REPORT_ID_MA",
         actual=f"on, agent {report.report_id_ma.hex()}" if migratable else "off",
+        reference=reference.origin,
     )
     for name, bit in _REQUIREMENTS.items():
         if reference.policy_required & bit:
@@ -355,6 +399,7 @@ def _check_policy(report: AttestationReport, reference: SnpReference, log: Check
                 expected="on",
                 actual="on" if policy.has(bit) else "off",
                 where=name,
+                reference=reference.origin,
             )
     major, minor = policy.abi
     log.require(
@@ -362,11 +407,18 @@ def _check_policy(report: AttestationReport, reference: SnpReference, log: Check
         ok=policy.abi >= reference.minimum_abi,
         expected=f"at least {reference.minimum_abi[0]}.{reference.minimum_abi[1]}",
         actual=f"{major}.{minor}",
+        reference=reference.origin,
     )
 
 
-def _check_platform(report: AttestationReport, reference: SnpReference, log: CheckLog) -> None:
+def _check_platform(
+    report: AttestationReport, *, product: Product | None, reference: SnpReference, log: CheckLog
+) -> None:
     """PLATFORM_INFO, its agreement with POLICY, and the mitigation vectors."""
+    more = _NOTHING_MORE if product is None else reference.by_product.get(product, _NOTHING_MORE)
+    required = reference.platform_required | more.platform_required
+    forbidden = reference.platform_forbidden | more.platform_forbidden
+    mitigations = reference.mitigations | more.mitigations
     platform, policy = PlatformInfo(report.platform_info), GuestPolicy(report.policy)
     for name, holds in (
         ("SMT", policy.has(policy.SMT) or not platform.has(platform.SMT_EN)),
@@ -385,28 +437,47 @@ def _check_platform(report: AttestationReport, reference: SnpReference, log: Che
         )
     for name, bit in PLATFORM_INFO_BITS.items():
         shown = "on" if platform.has(bit) else "off"
-        if reference.platform_required & bit:
+        if required & bit:
             check = checks.ALIAS_CHECK if bit == PlatformInfo.ALIAS_CHECK_COMPLETE else checks.PLATFORM_REQUIRED
-            log.require(check, ok=platform.has(bit), expected="on", actual=shown, where=name.upper())
-        if reference.platform_forbidden & bit:
             log.require(
-                checks.PLATFORM_FORBIDDEN, ok=not platform.has(bit), expected="off", actual=shown, where=name.upper()
+                check, ok=platform.has(bit), expected="on", actual=shown, where=name.upper(), reference=reference.origin
+            )
+        if forbidden & bit:
+            log.require(
+                checks.PLATFORM_FORBIDDEN,
+                ok=not platform.has(bit),
+                expected="off",
+                actual=shown,
+                where=name.upper(),
+                reference=reference.origin,
             )
     unknown = platform.unknown & ~reference.platform_tolerated
-    log.require(checks.PLATFORM_UNKNOWN, ok=not unknown, expected="no unknown bit", actual=f"{unknown:#x}")
-    if reference.mitigations:
+    log.require(
+        checks.PLATFORM_UNKNOWN,
+        ok=not unknown,
+        expected="no unknown bit",
+        actual=f"{unknown:#x}",
+        reference=reference.origin,
+    )
+    if mitigations:
         for name, vector in (("LAUNCH", report.launch_mit_vector), ("CURRENT", report.current_mit_vector)):
             log.require(
                 checks.MITIGATION,
-                ok=vector & reference.mitigations == reference.mitigations,
-                expected=f"all of {reference.mitigations:#x}",
+                ok=vector & mitigations == mitigations,
+                expected=f"all of {mitigations:#x}",
                 actual=f"{vector:#x}",
                 where=f"({name})",
+                reference=reference.origin,
             )
 
 
 def _check_pins(
-    report: AttestationReport, *, reference: SnpReference, expected_report_data: bytes | None, log: CheckLog
+    report: AttestationReport,
+    *,
+    reference: SnpReference,
+    expected_report_data: bytes | None,
+    report_data_check: Check,
+    log: CheckLog,
 ) -> None:
     """The privilege level, REPORT_DATA, and everything that the reference values pin."""
     log.require(
@@ -414,23 +485,30 @@ def _check_pins(
         ok=report.vmpl in reference.vmpls,
         expected=" or ".join(map(str, sorted(reference.vmpls))),
         actual=str(report.vmpl),
+        reference=reference.origin,
     )
     if expected_report_data is None:
         log.require(
-            checks.REPORT_DATA_UNCHECKED, ok=False, expected="an expected value", actual=report.report_data.hex()
+            checks.REPORT_DATA_UNCHECKED,
+            ok=False,
+            expected="an expected value",
+            actual=report.report_data.hex(),
+            reference=_SESSION,
         )
     else:
         log.require(
-            checks.REPORT_DATA,
+            report_data_check,
             ok=report.report_data == expected_report_data,
             expected=expected_report_data.hex(),
             actual=report.report_data.hex(),
+            reference=_SESSION if report_data_check is checks.REPORT_DATA else "",
         )
     log.require(
         checks.GUEST_SVN,
         ok=report.guest_svn >= reference.minimum_guest_svn,
         expected=f"at least {reference.minimum_guest_svn}",
         actual=str(report.guest_svn),
+        reference=reference.origin,
     )
     pins: tuple[tuple[Check, frozenset[bytes] | None, bytes], ...] = (
         (checks.MEASUREMENT, reference.measurements, report.measurement),
@@ -447,4 +525,5 @@ def _check_pins(
                 ok=actual in approved,
                 expected=" or ".join(sorted(value.hex() for value in approved)) or "no value is approved",
                 actual=actual.hex(),
+                reference=reference.origin,
             )

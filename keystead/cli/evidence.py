@@ -124,7 +124,7 @@ def anchors_for(roots: Iterable[Path], *, scheme: str) -> TrustAnchors:
 
 
 def _reference(path: Path | None) -> ReferenceValues:
-    from attestation.reference import parse_reference_values
+    from attestation.reference.values import parse_reference_values
 
     if path is None:
         raise UsageError(_REFERENCE_EXAMPLE)

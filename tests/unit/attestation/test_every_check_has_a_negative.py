@@ -1,7 +1,7 @@
 """Every registered check has evidence that violates it, judged as a whole device or node: a new check needs a row here.
 
 What each check says in detail stands in the tests of its module; those of SEV-SNP are complete by themselves
-(test_snp_verify.py), so that only the others have rows.
+(test_snp_verify.py), as are those of reference values (test_reference_appraisal.py), so that only the others have rows.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from attestation.findings import Finding
 from attestation.nvgpu import verify as nvgpu
 from attestation.nvgpu.abi import Mode
 from attestation.nvswitch import verify as nvswitch
+from attestation.reference import checks as reference_checks
 from attestation.registry import CHECKS
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.nvgpu import Architecture, GpuConfiguration, GpuDefect, SimulatedGpu, SimulatedGpuVendor
@@ -369,7 +370,8 @@ OF_CONFORMANCE: Final = "SNP_HCL_RUNTIME_DATA"
 
 def test_every_check_has_a_row() -> None:
     rows = {*CASES, *NODE_CASES, OF_CONFORMANCE}
-    assert rows | {check.code for check in snp_checks.CHECKS} == CHECKS.keys()
+    elsewhere = {check.code for check in (*snp_checks.CHECKS, *reference_checks.CHECKS)}
+    assert rows | elsewhere == CHECKS.keys()
 
 
 def test_sound_devices_violate_nothing(rack: Rack) -> None:

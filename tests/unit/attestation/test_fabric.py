@@ -10,7 +10,7 @@ import pytest
 from attestation.composite import NodeResult, verify_node
 from attestation.fabric import FabricTopology
 from attestation.nvgpu.abi import Mode
-from attestation.reference import parse_reference_values
+from attestation.reference.values import parse_reference_values
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.nvgpu import GpuConfiguration, GpuDefect
 from attestation.simulator.nvswitch import SwitchDefect
@@ -129,7 +129,7 @@ def test_the_declaration_is_a_section_of_the_reference_values() -> None:
         b"[nvgpu]\nproducts = ['GH100']\nmodes = ['ppcie']\nrim_grace = 60\n",
         name="test",
     )
-    assert values.fabric == DGX
+    assert values.fabric == replace(DGX, origin="test, unsigned")
     assert values.nvswitch is not None
     assert values.nvswitch.ocsp_max_age == 604800
     assert values.nvgpu is not None

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from attestation.errors import ManifestError
 from attestation.nvgpu.abi import Mode
-from attestation.reference import MAX_FILE, parse_reference_values
+from attestation.reference.document import MAX_FILE
+from attestation.reference.values import parse_reference_values
 from attestation.snp.abi import GuestPolicy, PlatformInfo, Product, TcbVersion
 
 SNP = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.reference import parse_reference_values
+from attestation.reference.values import parse_reference_values
 from keybroker.config import BrokerConfig
 from keybroker.initialise import initialise
 from keystead.cli.demo import story

@@ -1,6 +1,18 @@
-"""Reference values from a file: what an operator accepts, in TOML, every key checked, none guessed.
+"""Reference values from a file: what an operator accepts, in TOML or JSON, every key checked, none guessed.
 
 ::
+
+    advisories_grace = 0                # seconds for which advisories are used after their next update
+
+    [about]                             # see attestation.reference.document; needed where the file is signed
+    issuer = "ACME security"
+    serial = 7
+    issued = "2026-11-22T08:00:00Z"
+
+    [devices]
+    denied = [{identity = "amd-chip-id:9f3c…", reason = "stolen in March"}]
+    allowed = ["amd-chip-id:77aa…"]     # any where absent
+    trusted_chips = []                  # believed although an advisory distrusts their product
 
     [snp]
     policy_allowed = ["SMT"]            # permitting bits of the guest policy that may be set
@@ -11,6 +23,12 @@
     tee = 0
     snp = 23
     ucode = 84
+
+    [snp.by_product.Turin]              # asked for besides what holds for all
+    platform_required = ["CIPHERTEXT_HIDING_DRAM_EN"]
+
+    [snp_azure_hcl]                     # the same for Azure's paravisor; absent: its evidence is refused
+    measurements = ["…"]
 
     [nvgpu]
     products = ["GH100"]
@@ -30,25 +48,25 @@ There are no default reference values: a section that is absent means that no su
 
 from __future__ import annotations
 
-import json
-import tomllib
+import hashlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from attestation.errors import ManifestError
 from attestation.fabric import FabricTopology
 from attestation.nvgpu.abi import Mode
 from attestation.nvgpu.verify import NvGpuReference
 from attestation.nvswitch.verify import NvSwitchReference
+from attestation.reference.advisories import AdvisoryTable
+from attestation.reference.bits import bits
+from attestation.reference.devices import ANY_DEVICE, DevicesSection, read_devices
+from attestation.reference.document import AboutSection, Section, Source, read_about, read_document
 from attestation.scheme import ReferenceValues
 from attestation.snp.abi import FirmwareVersion, GuestPolicy, PlatformInfo, Product, TcbVersion
-from attestation.snp.verify import SnpReference
-
-MAX_FILE: Final = 1 << 20
-"""Bytes of a reference value file."""
+from attestation.snp.verify import SnpProductReference, SnpReference
 
 _Hex: Final = r"^([0-9a-f]{2})+$"
 _Byte = Annotated[int, Field(ge=0, le=255)]
@@ -56,11 +74,7 @@ _Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
 _HexText = Annotated[str, Field(pattern=_Hex)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class TcbSection(_Section):
+class TcbSection(Section):
     """A minimum TCB_VERSION; `fmc` for Turin only."""
 
     bl: _Byte
@@ -70,8 +84,16 @@ class TcbSection(_Section):
     fmc: _Byte | None = None
 
 
-class SnpSection(_Section):
-    """``[snp]``; the names are those of `attestation.snp.verify.SnpReference`."""
+class SnpProductSection(Section):
+    """``[snp.by_product.LINE]``; the names are those of `attestation.snp.verify.SnpProductReference`."""
+
+    platform_required: tuple[str, ...] = ()
+    platform_forbidden: tuple[str, ...] = ()
+    mitigations: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+
+
+class SnpSection(Section):
+    """``[snp]`` and ``[snp_azure_hcl]``; the names are those of `attestation.snp.verify.SnpReference`."""
 
     minimum_tcb: dict[str, TcbSection]
     versions: tuple[int, ...] = (3, 4, 5)
@@ -90,9 +112,10 @@ class SnpSection(_Section):
     author_key_digests: tuple[_HexText, ...] | None = None
     minimum_guest_svn: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     crl_number_floor: dict[str, Annotated[int, Field(ge=0, lt=1 << 63)]] = Field(default_factory=dict)
+    by_product: dict[str, SnpProductSection] = Field(default_factory=dict)
 
 
-class NvGpuSection(_Section):
+class NvGpuSection(Section):
     """``[nvgpu]``; the names are those of `attestation.nvgpu.verify.NvGpuReference`."""
 
     products: tuple[str, ...]
@@ -104,7 +127,7 @@ class NvGpuSection(_Section):
     ocsp_max_age: _Seconds | None = None
 
 
-class NvSwitchSection(_Section):
+class NvSwitchSection(Section):
     """``[nvswitch]``; the names are those of `attestation.nvswitch.verify.NvSwitchReference`."""
 
     products: tuple[str, ...]
@@ -114,75 +137,96 @@ class NvSwitchSection(_Section):
     ocsp_max_age: _Seconds | None = None
 
 
-class FabricSection(_Section):
+class FabricSection(Section):
     """``[fabric]``; the names are those of `attestation.fabric.FabricTopology`."""
 
     gpus: Annotated[int, Field(ge=1, le=64)]
     switches: Annotated[int, Field(ge=1, le=64)]
 
 
-class ReferenceFile(_Section):
+class ReferenceFile(Section):
     """The whole file."""
 
+    about: AboutSection | None = None
+    advisories_grace: _Seconds = 0
+    devices: DevicesSection | None = None
     snp: SnpSection | None = None
+    snp_azure_hcl: SnpSection | None = None
     nvgpu: NvGpuSection | None = None
     nvswitch: NvSwitchSection | None = None
     fabric: FabricSection | None = None
 
 
-def parse_reference_values(data: bytes, *, name: str) -> ReferenceValues:
-    """Read reference values from a file's bytes; `name` names it in errors.
+def parse_reference_values(
+    data: bytes, *, name: str, signers: Sequence[str] = (), advisories: Sequence[AdvisoryTable] = ()
+) -> ReferenceValues:
+    """Read reference values from a file's bytes.
+
+    Args:
+        data: the file's bytes.
+        name: names it in errors and findings.
+        signers: key ids of those whose signatures over `data` verified.
+        advisories: tables that evidence is held against besides.
 
     Raises:
-        ManifestError: not TOML, too large, or a key that is missing, unknown, of the wrong type or out of range.
+        ManifestError: neither TOML nor JSON, too large, or a key that is missing, unknown, of the wrong type or out of
+            range; a signed file that does not say whose it is and which.
     """
-    if len(data) > MAX_FILE:
-        raise ManifestError(f"{name}: longer than {MAX_FILE} bytes")
-    try:
-        document = tomllib.loads(data.decode("utf-8"))
-        file = ReferenceFile.model_validate_json(json.dumps(document))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(f"{name}: not TOML: {error}") from None
-    except TypeError as error:
-        raise ManifestError(f"{name}: {error}; there is no date in this file") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ManifestError(f"{name}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+    file = read_document(data, ReferenceFile, name=name)
+    if signers and file.about is None:
+        raise ManifestError(f"{name}: about: missing; a signed file states issuer, serial and issued")
+    about = None if file.about is None else read_about(file.about, name=name)
+    source = Source(name=name, digest=hashlib.sha256(data).digest(), about=about, signers=tuple(sorted(signers)))
+    origin = str(source)
     return ReferenceValues(
-        snp=None if file.snp is None else _snp(file.snp, name),
-        nvgpu=None if file.nvgpu is None else _nvgpu(file.nvgpu, name),
-        nvswitch=None if file.nvswitch is None else _nvswitch(file.nvswitch, name),
-        fabric=None if file.fabric is None else FabricTopology(gpus=file.fabric.gpus, switches=file.fabric.switches),
+        snp=None if file.snp is None else _snp(file.snp, f"{name}: snp", origin),
+        snp_azure_hcl=None
+        if file.snp_azure_hcl is None
+        else _snp(file.snp_azure_hcl, f"{name}: snp_azure_hcl", origin),
+        nvgpu=None if file.nvgpu is None else _nvgpu(file.nvgpu, name, origin),
+        nvswitch=None if file.nvswitch is None else _nvswitch(file.nvswitch, name, origin),
+        fabric=None
+        if file.fabric is None
+        else FabricTopology(gpus=file.fabric.gpus, switches=file.fabric.switches, origin=origin),
+        source=source,
+        devices=ANY_DEVICE if file.devices is None else read_devices(file.devices, name=name),
+        advisories=tuple(advisories),
+        advisories_grace=file.advisories_grace,
     )
 
 
-def _snp(section: SnpSection, name: str) -> SnpReference:
+def _snp(section: SnpSection, name: str, origin: str) -> SnpReference:
+    """Values of a table; `name` is the file's and the table's."""
     return SnpReference(
         minimum_tcb=MappingProxyType(
             {_product(line, name): _tcb(line, tcb, name) for line, tcb in section.minimum_tcb.items()}
         ),
         versions=frozenset(section.versions),
         vmpls=frozenset(section.vmpls),
-        policy_allowed=_bits(GuestPolicy, section.policy_allowed, f"{name}: snp.policy_allowed"),
-        policy_required=_bits(GuestPolicy, section.policy_required, f"{name}: snp.policy_required"),
+        policy_allowed=bits(GuestPolicy, section.policy_allowed, f"{name}.policy_allowed"),
+        policy_required=bits(GuestPolicy, section.policy_required, f"{name}.policy_required"),
         minimum_abi=section.minimum_abi,
-        platform_required=_bits(PlatformInfo, section.platform_required, f"{name}: snp.platform_required"),
-        platform_forbidden=_bits(PlatformInfo, section.platform_forbidden, f"{name}: snp.platform_forbidden"),
+        platform_required=bits(PlatformInfo, section.platform_required, f"{name}.platform_required"),
+        platform_forbidden=bits(PlatformInfo, section.platform_forbidden, f"{name}.platform_forbidden"),
         minimum_firmware=FirmwareVersion(*section.minimum_firmware),
         mitigations=section.mitigations,
         allow_masked_chip_id=section.allow_masked_chip_id,
-        measurements=_values(section.measurements, 48, f"{name}: snp.measurements"),
-        host_data=_values(section.host_data, 32, f"{name}: snp.host_data"),
-        id_key_digests=_values(section.id_key_digests, 48, f"{name}: snp.id_key_digests"),
-        author_key_digests=_values(section.author_key_digests, 48, f"{name}: snp.author_key_digests"),
+        measurements=_values(section.measurements, 48, f"{name}.measurements"),
+        host_data=_values(section.host_data, 32, f"{name}.host_data"),
+        id_key_digests=_values(section.id_key_digests, 48, f"{name}.id_key_digests"),
+        author_key_digests=_values(section.author_key_digests, 48, f"{name}.author_key_digests"),
         minimum_guest_svn=section.minimum_guest_svn,
         crl_number_floor=MappingProxyType(
             {_product(line, name): number for line, number in section.crl_number_floor.items()}
         ),
+        by_product=MappingProxyType(
+            {_product(line, name): _by_product(line, each, name) for line, each in section.by_product.items()}
+        ),
+        origin=origin,
     )
 
 
-def _nvgpu(section: NvGpuSection, name: str) -> NvGpuReference:
+def _nvgpu(section: NvGpuSection, name: str, origin: str) -> NvGpuReference:
     try:
         modes = frozenset(Mode(mode) for mode in section.modes)
     except ValueError as error:
@@ -196,16 +240,18 @@ def _nvgpu(section: NvGpuSection, name: str) -> NvGpuReference:
         measurements=_measurements(section.measurements, f"{name}: nvgpu.measurements"),
         rim_grace=section.rim_grace,
         ocsp_max_age=section.ocsp_max_age,
+        origin=origin,
     )
 
 
-def _nvswitch(section: NvSwitchSection, name: str) -> NvSwitchReference:
+def _nvswitch(section: NvSwitchSection, name: str, origin: str) -> NvSwitchReference:
     return NvSwitchReference(
         products=frozenset(section.products),
         bios=None if section.bios is None else frozenset(section.bios),
         measurements=_measurements(section.measurements, f"{name}: nvswitch.measurements"),
         rim_grace=section.rim_grace,
         ocsp_max_age=section.ocsp_max_age,
+        origin=origin,
     )
 
 
@@ -228,20 +274,19 @@ def _product(line: str, name: str) -> Product:
         raise ManifestError(f"{name}: {line!r:.40} is no SEV-SNP product line; known are {known}") from None
 
 
+def _by_product(line: str, section: SnpProductSection, name: str) -> SnpProductReference:
+    where = f"{name}.by_product.{line}"
+    return SnpProductReference(
+        platform_required=bits(PlatformInfo, section.platform_required, f"{where}.platform_required"),
+        platform_forbidden=bits(PlatformInfo, section.platform_forbidden, f"{where}.platform_forbidden"),
+        mitigations=section.mitigations,
+    )
+
+
 def _tcb(line: str, section: TcbSection, name: str) -> TcbVersion:
     if (section.fmc is not None) != (_product(line, name) is Product.TURIN):
-        raise ManifestError(f"{name}: snp.minimum_tcb.{line}: fmc is there for Turin, and for Turin only")
+        raise ManifestError(f"{name}.minimum_tcb.{line}: fmc is there for Turin, and for Turin only")
     return TcbVersion(bl=section.bl, tee=section.tee, snp=section.snp, ucode=section.ucode, fmc=section.fmc)
-
-
-def _bits(kind: type[GuestPolicy | PlatformInfo], names: Sequence[str], where: str) -> int:
-    known: Mapping[str, int] = {
-        bit: value for bit, value in vars(kind).items() if bit.isupper() and isinstance(value, int) and bit != "KNOWN"
-    }
-    unknown = [bit for bit in names if bit not in known]
-    if unknown:
-        raise ManifestError(f"{where}: {unknown[0]!r:.40} is no bit of it; known are {', '.join(sorted(known))}")
-    return sum(known[bit] for bit in set(names))
 
 
 def _values(texts: Sequence[str] | None, size: int, where: str) -> frozenset[bytes] | None:
