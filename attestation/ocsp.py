@@ -11,9 +11,9 @@ NVIDIA's responses live one day and carry no nonce, so that freshness rests on t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAl
 
 from attestation.ecdsa import EcdsaKey
 from attestation.errors import MalformedError
-from attestation.findings import THIS_SESSION, Check, CheckLog, Severity
+from attestation.findings import THIS_SESSION, Check, CheckLog, Passed, Severity
 from attestation.lru import LruCache
 from attestation.x509 import MAX_CERTIFICATE_SIZE, CertificateChain
 
@@ -36,8 +36,11 @@ MAX_NONCE_SIZE: Final = 128
 CACHED_RESPONSES: Final = 4096
 CACHED_SETS: Final = 8
 """Sets of responses that were read before; a verifier has one at a time, and the one that replaces it."""
+CACHED_AUTHORITIES: Final = 256
+"""Issuers, and responders that they appointed, whose keys are kept ready; a vendor has a few for each generation."""
 
 _RFC = "RFC 6960, section "
+_CURVE: Final = "secp384r1"
 _STRUCTURE: Final = "OCSP response"
 _FETCH_AGAIN = "Fetch OCSP responses for these certificates again and import them."
 
@@ -95,24 +98,35 @@ _UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.Duplicat
 """What `cryptography` raises while it reads parts of a response or certificate that are not as they should be."""
 
 
+class _CertId(NamedTuple):
+    """CertID without the serial number: whose certificate a response is about (section 4.1.1)."""
+
+    hash_name: str
+    issuer_name_hash: bytes
+    issuer_key_hash: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """What one response says of one certificate; nothing about it is verified."""
 
     der: bytes
     response: ocsp.OCSPResponse
-    hash_name: str
-    issuer_name_hash: bytes
-    issuer_key_hash: bytes
+    issuer: _CertId
     status: ocsp.OCSPCertStatus
     this_update: int
     next_update: int | None
     nonce: bytes | None
 
+    def end(self, max_age: int | None) -> int:
+        """When it is no longer used, where responses are used for `max_age` seconds at least."""
+        end = self.this_update if self.next_update is None else self.next_update
+        return end if max_age is None else max(end, self.this_update + max_age)
+
 
 @dataclass(frozen=True, slots=True)
 class OcspResponses:
-    """Given responses by the serial number that they answer for; nothing about them is verified."""
+    """Given responses by the serial number that they answer for, newest first; nothing about them is verified."""
 
     by_serial: Mapping[int, tuple[_Answer, ...]]
 
@@ -123,13 +137,27 @@ class OcspResponses:
         Raises:
             MalformedError: too many or too long, not a successful basic response, or a part that cannot be read.
         """
+        return cls.collect(responses, _read)
+
+    @classmethod
+    def collect(cls, responses: Iterable[bytes], read: Callable[[bytes], tuple[tuple[int, _Answer], ...]]) -> Self:
+        """The same with another way to `read` one response.
+
+        Raises:
+            MalformedError: too many, or `read` says so.
+        """
         by_serial: dict[int, list[_Answer]] = {}
         for index, der in enumerate(sorted(set(responses))):
             if index >= MAX_RESPONSES:
                 raise MalformedError("OCSP responses", f"more than {MAX_RESPONSES}")
-            for serial, answer in _read(der):
+            for serial, answer in read(der):
                 by_serial.setdefault(serial, []).append(answer)
-        return cls({serial: tuple(answers) for serial, answers in by_serial.items()})
+        return cls(
+            {
+                serial: tuple(sorted(answers, key=_precedence, reverse=True)) if len(answers) > 1 else tuple(answers)
+                for serial, answers in by_serial.items()
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,18 +182,72 @@ class _Responder:
     not_after: int | None
 
 
-class OcspCache:
-    """Sets of responses that were read before, and responses that were found authentic.
+@dataclass(frozen=True, slots=True)
+class _Signer:
+    """A certificate that may sign responses: an issuer's, or that of a responder which it appointed.
 
-    Whatever depends on the time is judged anew.
+    Attributes:
+        subject: the name, which is compared as names are.
+        name: the same as it is encoded, which is hashed.
+        point: the key as it stands in its BIT STRING; empty where it is no elliptic-curve key, which matches nothing.
+        key: None where it is no P-384 key.
     """
 
-    __slots__ = ("_authentic", "_sets")
+    subject: x509.Name
+    name: bytes
+    point: bytes
+    key: EcdsaKey | None
+    not_before: int
+    not_after: int
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Self:
+        """Read what signing takes from `certificate`."""
+        key = certificate.public_key()
+        return cls(
+            subject=certificate.subject,
+            name=certificate.subject.public_bytes(),
+            point=key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            if isinstance(key, ec.EllipticCurvePublicKey)
+            else b"",
+            key=EcdsaKey(key) if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == _CURVE else None,
+            not_before=int(certificate.not_valid_before_utc.timestamp()),
+            not_after=int(certificate.not_valid_after_utc.timestamp()),
+        )
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Does the key verify an ECDSA-SHA384 signature?"""
+        return self.key is not None and self.key.verify_der(signature, message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """An authentic response that says "good", and what is recorded from `not_before` to before `end`."""
+
+    not_before: int
+    end: int
+    this_update: int
+    age_name: str
+    passed: tuple[Passed, ...]
+
+
+class OcspCache:
+    """Responses that were read before, and what was found authentic: responses, and responders' certificates.
+
+    Keys are the bytes of responses and certificates. Whatever depends on the time is judged anew: what is kept of a
+    sound response is the time from which and until which all of it holds, and that is compared on every use.
+    """
+
+    __slots__ = ("_answers", "_appointed", "_authentic", "_sets", "_signers", "sound")
 
     def __init__(self, capacity: int = CACHED_RESPONSES) -> None:
-        """Start empty, for at most `capacity` authentic responses."""
-        self._authentic: LruCache[tuple[bytes, int, bytes, bytes], _Responder] = LruCache(capacity)
+        """Start empty, for at most `capacity` responses."""
         self._sets: LruCache[tuple[bytes, ...], OcspResponses] = LruCache(CACHED_SETS)
+        self._answers: LruCache[bytes, tuple[tuple[int, _Answer], ...]] = LruCache(capacity)
+        self._authentic: LruCache[tuple[bytes, int, _CertId, bytes], _Responder] = LruCache(capacity)
+        self._signers: LruCache[bytes, _Signer] = LruCache(CACHED_AUTHORITIES)
+        self._appointed: LruCache[tuple[bytes, bytes], _Signer] = LruCache(CACHED_AUTHORITIES)
+        self.sound: LruCache[tuple[bytes, int, _CertId, bytes, str, int | None], _Sound] = LruCache(capacity)
 
     def parse(self, responses: tuple[bytes, ...]) -> OcspResponses:
         """Read responses (DER); see `OcspResponses.parse`.
@@ -175,31 +257,72 @@ class OcspCache:
         """
         known = self._sets.get(responses)
         if known is None:
-            known = OcspResponses.parse(responses)
+            known = OcspResponses.collect(responses, self._read)
             self._sets.put(responses, known)
         return known
 
-    def newest(
-        self, responses: OcspResponses, subject: x509.Certificate, issuer: x509.Certificate, issuer_der: bytes
-    ) -> tuple[_Answer, _Responder | str] | None:
-        """The newest response for `subject`, with who signed it or why it is not authentic; None where there is none.
+    def is_about(self, answer: _Answer, issuer: x509.Certificate, issuer_der: bytes) -> bool:
+        """Is the issuer in the answer's CertID this one?"""
+        signer, stated = self._signer(issuer, issuer_der), answer.issuer
+        try:
+            name = hashlib.new(stated.hash_name, signer.name, usedforsecurity=False).digest()
+            key = hashlib.new(stated.hash_name, signer.point, usedforsecurity=False).digest()
+        except ValueError:
+            return False
+        return name == stated.issuer_name_hash and key == stated.issuer_key_hash
 
-        The newest word counts: a hold may have been lifted, or a good certificate revoked, since the others. Of two
-        words of one instant the one that is not good counts.
-        """
-        serial = subject.serial_number
-        answers = responses.by_serial.get(serial, ())
-        for answer in sorted(answers, key=_precedence, reverse=True):
-            key = (answer.der, serial, answer.issuer_name_hash + answer.issuer_key_hash, issuer_der)
-            known = self._authentic.get(key)
-            if known is not None:
-                return answer, known
-            if _names(answer, issuer):
-                found = _authenticate(answer.response, issuer)
-                if isinstance(found, _Responder):
-                    self._authentic.put(key, found)
-                return answer, found
-        return None
+    def responder(self, answer: _Answer, serial: int, issuer: x509.Certificate, issuer_der: bytes) -> _Responder | str:
+        """Who signed `answer` for the certificate `serial` of `issuer`, or why it is not authentic."""
+        key = (answer.der, serial, answer.issuer, issuer_der)
+        found: _Responder | str | None = self._authentic.get(key)
+        if found is None:
+            found = self._authenticate(answer.response, issuer, issuer_der)
+            if isinstance(found, _Responder):
+                self._authentic.put(key, found)
+        return found
+
+    def _read(self, der: bytes) -> tuple[tuple[int, _Answer], ...]:
+        known = self._answers.get(der)
+        if known is None:
+            known = _read(der)
+            self._answers.put(der, known)
+        return known
+
+    def _signer(self, certificate: x509.Certificate, der: bytes) -> _Signer:
+        known = self._signers.get(der)
+        if known is None:
+            known = _Signer.of(certificate)
+            self._signers.put(der, known)
+        return known
+
+    def _authenticate(
+        self, response: ocsp.OCSPResponse, issuer: x509.Certificate, issuer_der: bytes
+    ) -> _Responder | str:
+        """Who signed `response` on behalf of `issuer`, or why nobody did."""
+        if response.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384:
+            return f"signature algorithm {response.signature_algorithm_oid.dotted_string}"
+        authority = self._signer(issuer, issuer_der)
+        if _is_responder(response, authority):
+            signed = authority.verifies(response.signature, response.tbs_response_bytes)
+            return _Responder(None, None) if signed else "the issuer's key does not verify the signature"
+        try:
+            given = [(each, each.public_bytes(Encoding.DER)) for each in response.certificates]
+            candidates = [(each, der) for each, der in given if _is_responder(response, self._signer(each, der))]
+            if len(candidates) != 1:
+                return f"{len(candidates)} certificates of the stated responder, expected one"
+            certificate, der = candidates[0]
+            responder = self._appointed.get((der, issuer_der))
+            if responder is None:
+                problem = _responder_problem(certificate, der, issuer, authority)
+                if problem is not None:
+                    return problem
+                responder = self._signer(certificate, der)
+                self._appointed.put((der, issuer_der), responder)
+        except _UNREADABLE as error:
+            return f"the responder's certificate cannot be read: {error}"
+        if not responder.verifies(response.signature, response.tbs_response_bytes):
+            return "the responder's key does not verify the signature"
+        return _Responder(responder.not_before, responder.not_after)
 
 
 def check_revocation(
@@ -231,16 +354,11 @@ def check_revocation(
     for position in positions:
         if position + 1 >= len(chain.certificates):
             break
-        subject, issuer = chain.certificates[position], chain.certificates[position + 1]
-        where = f"[{position}] {subject.subject.rfc4514_string()}"
-        found = cache.newest(responses, subject, issuer, chain.der[position + 1])
-        if found is None:
-            missing.append(where)
-            continue
-        answer, responder = found
-        says = f"OCSP, on behalf of {issuer.subject.rfc4514_string()}"
-        if _check_answer(answer, responder, rules=rules, now=now, log=log, where=where, says=says):
-            ages[f"ocsp {subject.serial_number:x}"] = now - answer.this_update
+        for answer in responses.by_serial.get(chain.serial_numbers[position], ()):
+            if _check_newest(answer, chain, position, rules=rules, cache=cache, now=now, log=log, ages=ages):
+                break
+        else:
+            missing.append(chain.labels[position])
     log.require(
         NOT_GIVEN,
         ok=not missing,
@@ -248,6 +366,51 @@ def check_revocation(
         actual="none for " + "; ".join(missing) if missing else "there is",
     )
     return ages
+
+
+def _check_newest(
+    answer: _Answer,
+    chain: CertificateChain,
+    position: int,
+    *,
+    rules: OcspRules,
+    cache: OcspCache,
+    now: int,
+    log: CheckLog,
+    ages: dict[str, int],
+) -> bool:
+    """Judge `answer` if it is about the certificate at `position`, and say whether it is.
+
+    The newest word counts: a hold may have been lifted, or a good certificate revoked, since the others. Of two words
+    of one instant the one that is not good counts.
+    """
+    serial, label, issuer_der = chain.serial_numbers[position], chain.labels[position], chain.der[position + 1]
+    key = (answer.der, serial, answer.issuer, issuer_der, label, rules.max_age)
+    asked = answer.nonce is not None and rules.nonce is not None
+    sound = None if asked else cache.sound.get(key)
+    if sound is not None and sound.not_before <= now < sound.end:
+        log.passed.extend(sound.passed)
+        ages[sound.age_name] = now - sound.this_update
+        return True
+    issuer = chain.certificates[position + 1]
+    if not cache.is_about(answer, issuer, issuer_der):
+        return False
+    responder = cache.responder(answer, serial, issuer, issuer_der)
+    own = CheckLog()
+    says = f"OCSP, on behalf of {issuer.subject.rfc4514_string()}"
+    used = _check_answer(answer, responder, rules=rules, now=now, log=own, where=label, says=says)
+    log.passed.extend(own.passed)
+    log.findings.extend(own.findings)
+    age_name = f"ocsp {serial:x}"
+    if used:
+        ages[age_name] = now - answer.this_update
+    if used and not own.findings and not asked and isinstance(responder, _Responder):
+        end = answer.end(rules.max_age)
+        start = answer.this_update
+        if responder.not_before is not None and responder.not_after is not None:
+            start, end = max(start, responder.not_before), min(end, responder.not_after + 1)
+        cache.sound.put(key, _Sound(start, end, answer.this_update, age_name, tuple(own.passed)))
+    return True
 
 
 def _check_answer(
@@ -261,9 +424,7 @@ def _check_answer(
     says: str,
 ) -> bool:
     """Judge one response, whose word is that of who `says` it; True where it is authentic and current."""
-    end = answer.this_update if answer.next_update is None else answer.next_update
-    if rules.max_age is not None:
-        end = max(end, answer.this_update + rules.max_age)
+    end = answer.end(rules.max_age)
     current = answer.this_update <= now < end
     problem = responder if isinstance(responder, str) else None
     # A responder's certificate matters while its response does: outside the window that is said, and that alone.
@@ -310,7 +471,7 @@ def _check_answer(
     return authentic and current
 
 
-def _read(der: bytes) -> list[tuple[int, _Answer]]:
+def _read(der: bytes) -> tuple[tuple[int, _Answer], ...]:
     """Every single response in `der` with the serial number that it answers for."""
     if len(der) > MAX_RESPONSE_SIZE:
         raise MalformedError(_STRUCTURE, f"{len(der)} bytes, at most {MAX_RESPONSE_SIZE} are read")
@@ -335,9 +496,7 @@ def _read(der: bytes) -> list[tuple[int, _Answer]]:
                     _Answer(
                         der=der,
                         response=response,
-                        hash_name=single.hash_algorithm.name,
-                        issuer_name_hash=single.issuer_name_hash,
-                        issuer_key_hash=single.issuer_key_hash,
+                        issuer=_CertId(single.hash_algorithm.name, single.issuer_name_hash, single.issuer_key_hash),
                         status=single.certificate_status,
                         this_update=int(single.this_update_utc.timestamp()),
                         next_update=None if next_update is None else int(next_update.timestamp()),
@@ -349,50 +508,19 @@ def _read(der: bytes) -> list[tuple[int, _Answer]]:
         _ = (response.certificates, response.signature_algorithm_oid, response.signature, response.tbs_response_bytes)
     except _UNREADABLE as error:
         raise MalformedError(_STRUCTURE, f"cannot be read: {error}") from error
-    return answers
+    return tuple(answers)
 
 
-def _names(answer: _Answer, issuer: x509.Certificate) -> bool:
-    """Is the issuer in the answer's CertID this one?"""
-    try:
-        name = hashlib.new(answer.hash_name, issuer.subject.public_bytes(), usedforsecurity=False).digest()
-        key = hashlib.new(answer.hash_name, _point(issuer), usedforsecurity=False).digest()
-    except ValueError:
-        return False
-    return name == answer.issuer_name_hash and key == answer.issuer_key_hash
-
-
-def _authenticate(response: ocsp.OCSPResponse, issuer: x509.Certificate) -> _Responder | str:
-    """Who signed `response` on behalf of `issuer`, or why nobody did."""
-    if response.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384:
-        return f"signature algorithm {response.signature_algorithm_oid.dotted_string}"
-    if _is_responder(response, issuer):
-        signed = _verifies(issuer, response.signature, response.tbs_response_bytes)
-        return _Responder(None, None) if signed else "the issuer's key does not verify the signature"
-    try:
-        candidates = [each for each in response.certificates if _is_responder(response, each)]
-        if len(candidates) != 1:
-            return f"{len(candidates)} certificates of the stated responder, expected one"
-        problem = _responder_problem(candidates[0], issuer)
-    except _UNREADABLE as error:
-        return f"the responder's certificate cannot be read: {error}"
-    if problem is None and not _verifies(candidates[0], response.signature, response.tbs_response_bytes):
-        problem = "the responder's key does not verify the signature"
-    if problem is not None:
-        return problem
-    return _Responder(
-        int(candidates[0].not_valid_before_utc.timestamp()), int(candidates[0].not_valid_after_utc.timestamp())
-    )
-
-
-def _responder_problem(responder: x509.Certificate, issuer: x509.Certificate) -> str | None:
+def _responder_problem(
+    responder: x509.Certificate, der: bytes, issuer: x509.Certificate, authority: _Signer
+) -> str | None:
     """Why `responder` may not answer for `issuer`; None where it may."""
-    if len(responder.public_bytes(Encoding.DER)) > MAX_CERTIFICATE_SIZE:
+    if len(der) > MAX_CERTIFICATE_SIZE:
         return "the responder's certificate is too long"
     if responder.issuer != issuer.subject:
         return f"the responder was issued by {responder.issuer.rfc4514_string()}, not by the certificate's issuer"
-    if responder.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384 or not _verifies(
-        issuer, responder.signature, responder.tbs_certificate_bytes
+    if responder.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384 or not authority.verifies(
+        responder.signature, responder.tbs_certificate_bytes
     ):
         return "the certificate's issuer did not sign the responder's certificate"
     extensions = responder.extensions
@@ -410,27 +538,11 @@ def _responder_problem(responder: x509.Certificate, issuer: x509.Certificate) ->
     return None
 
 
-def _is_responder(response: ocsp.OCSPResponse, certificate: x509.Certificate) -> bool:
-    """Is `certificate` the one that ResponderID states, by name or by the SHA-1 of its key (section 4.2.1)?"""
+def _is_responder(response: ocsp.OCSPResponse, signer: _Signer) -> bool:
+    """Is `signer` the one that ResponderID states, by name or by the SHA-1 of its key (section 4.2.1)?"""
     if response.responder_key_hash is not None:
-        return hashlib.sha1(_point(certificate), usedforsecurity=False).digest() == response.responder_key_hash
-    return response.responder_name == certificate.subject
-
-
-def _verifies(signer: x509.Certificate, signature: bytes, message: bytes) -> bool:
-    """Does the signer's P-384 key verify an ECDSA-SHA384 signature?"""
-    key = signer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        return False
-    return EcdsaKey(key).verify_der(signature, message)
-
-
-def _point(certificate: x509.Certificate) -> bytes:
-    """The key as it stands in its BIT STRING; empty where it is no elliptic-curve key, which then matches nothing."""
-    key = certificate.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        return b""
-    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        return hashlib.sha1(signer.point, usedforsecurity=False).digest() == response.responder_key_hash
+    return response.responder_name == signer.subject
 
 
 def _precedence(answer: _Answer) -> tuple[int, bool, bytes]:

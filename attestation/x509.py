@@ -189,12 +189,16 @@ class CertificateChain:
     Attributes:
         certificates: leaf first.
         der: the same, as they came.
+        serial_numbers: of the certificates.
+        labels: of the certificates, for people: position and subject.
         leaf_key: the leaf's key; None where it is on no curve that is verified.
         root_sha256: SHA-256 of the last certificate's DER.
     """
 
     certificates: tuple[x509.Certificate, ...]
     der: tuple[bytes, ...]
+    serial_numbers: tuple[int, ...]
+    labels: tuple[str, ...]
     leaf_key: EcdsaKey | None
     root_sha256: bytes
 
@@ -223,6 +227,7 @@ class _Facts:
     """What the rules ask of one certificate, read once; reading them is where bad encodings surface."""
 
     where: str
+    serial_number: int
     certificate: x509.Certificate
     key: EcdsaKey | None
     curve: str
@@ -372,10 +377,12 @@ def _parse(certificates: tuple[bytes, ...]) -> tuple[CertificateChain, tuple[_Fa
             raise MalformedError(structure, f"certificate {index} has {len(der)} bytes, limit {MAX_CERTIFICATE_SIZE}")
     facts = tuple(_read(index, der) for index, der in enumerate(certificates))
     chain = CertificateChain(
-        tuple(fact.certificate for fact in facts),
-        certificates,
-        facts[0].key,
-        hashlib.sha256(certificates[-1]).digest(),
+        certificates=tuple(fact.certificate for fact in facts),
+        der=certificates,
+        serial_numbers=tuple(fact.serial_number for fact in facts),
+        labels=tuple(fact.where for fact in facts),
+        leaf_key=facts[0].key,
+        root_sha256=hashlib.sha256(certificates[-1]).digest(),
     )
     return chain, facts
 
@@ -408,6 +415,7 @@ def _read(index: int, der: bytes) -> _Facts:
         subject = certificate.subject.rfc4514_string()
         return _Facts(
             where=f"[{index}] {subject}",
+            serial_number=tbs.serial_number,
             certificate=certificate,
             key=EcdsaKey(key) if isinstance(key, ec.EllipticCurvePublicKey) and curve in _CURVES else None,
             curve=curve,

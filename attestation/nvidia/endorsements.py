@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import ClassVar, Final, Self
@@ -25,6 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from attestation.errors import MalformedError, TrustAnchorError
+from attestation.lru import JudgementCache
+from attestation.nvidia.statement import MeasurementAppraisal, Statement
 from attestation.ocsp import OcspCache
 from attestation.rim.verify import RimAnchors
 from attestation.spdm.dice import (
@@ -47,6 +50,12 @@ BROM: Final = 1
 
 OID_SPDM_DEVICE_INFO: Final = x509.ObjectIdentifier("1.3.6.1.4.1.412.274.1")
 """otherName of the leaf: ``manufacturer:product:serial number`` (DSP0274 1.1.0, section 10.6.1, table 33)."""
+
+REMEMBERED_STATEMENTS: Final = 1024
+"""Statements that are remembered, some 8 KiB each. GPUs alone in their machine state the same where their software is
+the same; in protected-PCIe mode, and where they are switches, each states its own."""
+REMEMBERED_MEASUREMENTS: Final = 256
+"""Appraisals that are remembered, some 30 KiB each. Published GPUs of one driver and VBIOS measure the same."""
 
 PDI_DIGITS: Final = 16
 _DEVICE_INFO: Final = re.compile(r"NVIDIA:([A-Z0-9_]+):([0-9A-F]+)")
@@ -126,6 +135,8 @@ class DeviceAnchors:
         chains: verified chains with what they endorse.
         rims: roots of manifests, and manifests that verified. A simulator's root is one for its manifests too.
         ocsp: OCSP responses that were found authentic.
+        statements: what authentic devices stated, judged.
+        appraised: what authentic devices measured, compared with pinned values and manifests.
     """
 
     KIND: ClassVar[DeviceKind]
@@ -135,6 +146,8 @@ class DeviceAnchors:
     chains: ChainCache[DeviceEndorsement]
     rims: RimAnchors
     ocsp: OcspCache
+    statements: JudgementCache[tuple[Hashable, ...], Statement]
+    appraised: JudgementCache[tuple[Hashable, ...], MeasurementAppraisal]
 
     @classmethod
     def nvidia(cls) -> Self:
@@ -166,7 +179,15 @@ class DeviceAnchors:
     def _of(cls, roots: frozenset[bytes], simulated_roots: frozenset[bytes], rims: RimAnchors) -> Self:
         rules = ChainRules(length=CHAIN_LENGTH, algorithm=EcAlgorithm.P384_SHA384, pinned_roots=roots | simulated_roots)
         derive = functools.partial(DeviceEndorsement.from_chain, kind=cls.KIND)
-        return cls(roots, simulated_roots, ChainCache(rules=rules, derive=derive), rims, OcspCache())
+        return cls(
+            roots=roots,
+            simulated_roots=simulated_roots,
+            chains=ChainCache(rules=rules, derive=derive),
+            rims=rims,
+            ocsp=OcspCache(),
+            statements=JudgementCache(REMEMBERED_STATEMENTS),
+            appraised=JudgementCache(REMEMBERED_MEASUREMENTS),
+        )
 
 
 def _attribute(certificate: x509.Certificate, oid: x509.ObjectIdentifier, name: str) -> str:

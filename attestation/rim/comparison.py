@@ -14,7 +14,7 @@ from typing import Final
 from attestation.findings import CheckLog
 from attestation.rim import checks
 from attestation.rim.document import RimKind, RimMeasurement
-from attestation.rim.verify import RimAnchors, VerifiedRim, check_signer, verify_rim
+from attestation.rim.verify import RimAnchors, VerifiedRim, verify_rim
 from attestation.types import Json
 
 PINNED: Final = "pinned"
@@ -120,11 +120,13 @@ def appraise(
     wanted: Sequence[WantedRim],
     skipped: Collection[int],
     anchors: RimAnchors,
-    grace: int,
     now: int,
     log: CheckLog,
 ) -> RimAppraisal:
     """Verify every given manifest and compare `measurements` with those that are the device's own.
+
+    Whether the signers of the manifests that are applied are still valid is for the caller to ask (`check_signer`): it
+    depends on the time, and nothing here does.
 
     Args:
         measurements: the device's measurements by SPDM index.
@@ -132,8 +134,7 @@ def appraise(
         wanted: the manifests that the evidence calls for.
         skipped: manifest indices that are not compared because their unit is off.
         anchors: pinned roots of manifests.
-        grace: seconds for which an expired signer is still accepted.
-        now: time of the appraisal, seconds since the epoch.
+        now: time of the appraisal, seconds since the epoch; nothing is decided by it here.
         log: receives the outcome of every rule.
     """
     verified = [verify_rim(data, anchors=anchors, now=now, log=log) for data in sorted(set(documents))]
@@ -157,7 +158,6 @@ def appraise(
         rim = _choose(each, rims, measurements, skipped, log)
         if rim is not None:
             applied[each.name] = rim
-            check_signer(rim, now=now, grace=grace, log=log)
     return _compare(measurements, applied, skipped, log)
 
 
