@@ -39,6 +39,7 @@ CERTIFICATES_TYPE: Final = "keystead-appraisal-certificates/v1"
 TRUST_TYPE: Final = "keystead-appraisal-trust/v1"
 POLICY_TYPE: Final = "keystead-appraisal-policy/v1"
 PACKAGE_TYPE: Final = "keystead-appraisal-package/v1"
+CIRCUMSTANCES_TYPE: Final = "keystead-appraisal-circumstances/v1"
 
 MAX_EVIDENCE: Final = 1 << 20
 """Bytes of evidence, certificates and runtime data of one node. Eight GPUs and four switches have less than 200 KiB."""
@@ -122,6 +123,13 @@ class _Package(_Model):
     documents: dict[_Digest, str]
     decision: str | None
     proof: str | None
+
+
+class _Circumstances(_Model):
+    type: Literal["keystead-appraisal-circumstances/v1"]
+    trust: _Digest
+    policy: _Digest
+    documents: dict[_Digest, str]
 
 
 M = TypeVar("M", bound=_Model)
@@ -384,6 +392,62 @@ def trust_material(head: bytes, documents: Mapping[bytes, bytes]) -> Material:
     )
 
 
+def appraisal_policy(head: bytes, documents: Mapping[bytes, bytes]) -> Policy:
+    """The appraisal policy, out of the document about it.
+
+    Raises:
+        AppraisalRecordError: it is not one, or the pack is missing.
+    """
+    model = _read(_Policy, head, POLICY_TYPE, "policy")
+    return Policy(_found(documents, bytes.fromhex(model.bundle), "policy"), model.data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What a broker believes and decides by at some time, whatever it is asked to appraise.
+
+    Attributes:
+        trust, policy: digests of the documents about them.
+        documents: these and what they name, by SHA-256 digest.
+    """
+
+    trust: bytes
+    policy: bytes
+    documents: Mapping[bytes, bytes] = field(repr=False)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            AppraisalRecordError: another type or version, altered, or not complete.
+        """
+        model = _read(_Circumstances, data, CIRCUMSTANCES_TYPE, "circumstances")
+        documents = _checked(_decoded(model.documents))
+        trust, policy = bytes.fromhex(model.trust), bytes.fromhex(model.policy)
+        _check_closed(documents, (trust, policy), also=frozenset())
+        return cls(trust=trust, policy=policy, documents=documents)
+
+    def to_bytes(self) -> bytes:
+        """The circumstances as canonical JSON (RFC 8785)."""
+        return rfc8785.dumps(
+            {
+                "type": CIRCUMSTANCES_TYPE,
+                "trust": self.trust.hex(),
+                "policy": self.policy.hex(),
+                "documents": {digest.hex(): _base64(content) for digest, content in self.documents.items()},
+            }
+        )
+
+    def material(self) -> Material:
+        """The bytes that the broker's trust is made of."""
+        return trust_material(self.documents[self.trust], self.documents)
+
+    def appraisal_policy(self) -> Policy:
+        """The broker's appraisal policy."""
+        return appraisal_policy(self.documents[self.policy], self.documents)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
     """A record with everything that it names; nothing of it is believed yet but that digests fit.
@@ -414,19 +478,9 @@ class Package:
         Raises:
             AppraisalRecordError: a document's digest is another, one is missing, or one belongs to nothing.
         """
-        for digest, content in documents.items():
-            if sha256(content) != digest:
-                raise AppraisalRecordError(f"document {digest.hex()}: altered, its digest is {sha256(content).hex()}")
         parsed = AppraisalRecord.parse(record)
-        whole = {**documents, parsed.digest: record}
-        wanted = {parsed.digest}
-        for head in heads(parsed):
-            wanted |= {head, *named_by(_found(whole, head, "appraisal record"))}
-        for digest in sorted(wanted):
-            _found(whole, digest, "appraisal record")
-        superfluous = sorted(whole.keys() - wanted)
-        if superfluous:
-            raise AppraisalRecordError(f"document {superfluous[0].hex()}: nothing names it")
+        whole = {**_checked(documents), parsed.digest: record}
+        _check_closed(whole, heads(parsed), also=frozenset((parsed.digest,)))
         if decision is not None and _object(decision, "decision").get("evidence") != parsed.digest.hex():
             raise AppraisalRecordError("decision: it rests on another appraisal")
         made = cls(record=parsed, documents=MappingProxyType(whole), decision=decision, proof=proof)
@@ -445,10 +499,7 @@ class Package:
         if len(data) > MAX_PACKAGE:
             raise AppraisalRecordError(f"{what}: longer than {MAX_PACKAGE} bytes")
         model = _read(_Package, data, PACKAGE_TYPE, what)
-        documents = {
-            bytes.fromhex(digest): _unbase64(content, f"document {digest}")
-            for digest, content in model.documents.items()
-        }
+        documents = _decoded(model.documents)
         record = _found(documents, bytes.fromhex(model.record), what)
         return cls.of(
             record,
@@ -483,12 +534,36 @@ class Package:
 
     def policy(self) -> Policy:
         """The broker's appraisal policy."""
-        model = _read(_Policy, self.documents[self.record.policy], POLICY_TYPE, "policy")
-        return Policy(self.documents[bytes.fromhex(model.bundle)], model.data)
+        return appraisal_policy(self.documents[self.record.policy], self.documents)
 
     def _chains(self) -> list[tuple[bytes, ...]]:
         model = _read(_Certificates, self.documents[self.record.certificates], CERTIFICATES_TYPE, "certificates")
         return [tuple(self.documents[bytes.fromhex(digest)] for digest in chain) for chain in model.chains]
+
+
+def _decoded(documents: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {bytes.fromhex(digest): _unbase64(content, f"document {digest}") for digest, content in documents.items()}
+
+
+def _checked(documents: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """`documents`, every one of which has the digest by which it is named."""
+    for digest, content in documents.items():
+        found = sha256(content)
+        if found != digest:
+            raise AppraisalRecordError(f"document {digest.hex()}: altered, its digest is {found.hex()}")
+    return MappingProxyType(dict(documents))
+
+
+def _check_closed(documents: Mapping[bytes, bytes], roots: Sequence[bytes], *, also: frozenset[bytes]) -> None:
+    """Check that `documents` are `roots`, what these name, and `also`: no less and no more."""
+    wanted = set(also)
+    for head in roots:
+        wanted |= {head, *named_by(_found(documents, head, "appraisal"))}
+    for digest in sorted(wanted):
+        _found(documents, digest, "appraisal")
+    superfluous = sorted(documents.keys() - wanted)
+    if superfluous:
+        raise AppraisalRecordError(f"document {superfluous[0].hex()}: nothing names it")
 
 
 def _read(model: type[M], data: bytes, kind: str, what: str) -> M:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from attestation.composite import NodeEvidence
 from attestation.lru import LruCache
 from keybroker import appraisal_record
-from keybroker.appraisal_record import Documents, Package
+from keybroker.appraisal_record import AppraisalRecord, Circumstances, Documents, Package
 from keybroker.errors import AppraisalRecordError, InvalidRequestError
 from keybroker.judgement import Judgement
 from keybroker.policies import Policies
@@ -121,10 +121,13 @@ class Archive:
             documents,
         )
 
-    def put_current(self, connection: Connection, *, now: int) -> None:
-        """Store what the broker believes and decides by today, whether or not an appraisal has used it."""
-        contents = {**self.trust.contents, **self.policy.contents}
-        appraisals.put_documents(connection, contents, used_at=appraisals.period_of(now))
+    def circumstances(self) -> Circumstances:
+        """What the broker believes and decides by today."""
+        return Circumstances(
+            trust=self.trust.digest,
+            policy=self.policy.digest,
+            documents={**self.trust.contents, **self.policy.contents},
+        )
 
     def _is_stored(self, connection: Connection, shared: Documents, *, period: int) -> bool:
         # Documents come into the store together with the one that names them, so that one stands for all.
@@ -135,41 +138,28 @@ class Archive:
         return True
 
 
-def load_record(connection: Connection, digest: bytes) -> bytes:
-    """The bytes of a kept record.
-
-    Raises:
-        NotFoundError: it is not kept, or no longer.
-        AppraisalRecordError: what is stored is no record.
-    """
-    return appraisal_record.decompress(appraisals.get(connection, digest))
-
-
-def document_digests(connection: Connection, record: bytes) -> frozenset[bytes]:
-    """Digests of all documents that a record names.
-
-    Raises:
-        NotFoundError: one that names others is missing.
-        AppraisalRecordError: one of them is not what it should be.
-    """
-    digests: frozenset[bytes] = frozenset()
-    for head in appraisal_record.heads(appraisal_record.AppraisalRecord.parse(record)):
-        digests |= {head} | appraisal_record.named_by(appraisals.get_document(connection, head))
-    return digests
-
-
-def load(connection: Connection, digest: bytes) -> Package:
+def load(connection: Connection, digest: bytes, *, decision: bytes, proof: bytes | None) -> Package:
     """A kept appraisal with all that it names.
 
+    Args:
+        connection: to read from.
+        digest: of the record.
+        decision: the document that names it.
+        proof: the proof bundle of the log's entry that rests on it.
+
     Raises:
         NotFoundError: it is not kept, or no longer.
-        AppraisalRecordError: what is stored was altered.
+        AppraisalRecordError: what is stored was altered, or is not complete.
     """
-    record = load_record(connection, digest)
+    record = appraisal_record.decompress(appraisals.get(connection, digest))
     if sha256(record) != digest:
-        raise AppraisalRecordError(f"appraisal {digest.hex()}: altered")
-    digests = document_digests(connection, record)
-    return Package.of(record, {each: appraisals.get_document(connection, each) for each in digests})
+        raise AppraisalRecordError(f"appraisal {digest.hex()}: altered, its digest is {sha256(record).hex()}")
+    documents: dict[bytes, bytes] = {}
+    for head in appraisal_record.heads(AppraisalRecord.parse(record)):
+        documents[head] = appraisals.get_document(connection, head)
+        for each in appraisal_record.named_by(documents[head]):
+            documents[each] = appraisals.get_document(connection, each)
+    return Package.of(record, documents, decision=decision, proof=proof)
 
 
 def evidence_size(evidence: NodeEvidence, runtime_data: bytes) -> int:

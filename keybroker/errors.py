@@ -29,11 +29,13 @@
     │   ├── ChallengeInvalidError      not issued by this broker for this grant
     │   └── ChallengeExpiredError      issued by this broker, too long ago
     ├── ConfigError                    the configuration or a file that it names cannot be used
+    │   └── CollateralRolledBackError  a file that is older than one of the same source that was used before
     ├── AlreadyInitialisedError        an installation is there already, and nothing of it is overwritten
     ├── NotAuthenticatedError          the client certificate does not say who calls
     ├── RoleError                      the caller's role or tenant does not allow this call
     ├── InvalidRequestError            a field of the request is missing, malformed or contradicts another
     ├── GrantInvalidError              a grant that this broker did not sign, or not for this
+    ├── NoAppraisalError               a record of the log that rests on no appraisal that is kept
     ├── AppraisalRecordError           a stored or exported appraisal is altered, incomplete or of another version
     └── PolicyUnavailableError         a policy could not decide, so the answer is no
 
@@ -300,6 +302,12 @@ class ConfigError(KeybrokerError):
     code: ClassVar[str] = "BAD_CONFIGURATION"
 
 
+class CollateralRolledBackError(ConfigError):
+    """A revocation list, reference values or advisories that are older than what this store has used before."""
+
+    code: ClassVar[str] = "COLLATERAL_ROLLED_BACK"
+
+
 class AlreadyInitialisedError(KeybrokerError):
     """An installation is there already; nothing of it is overwritten."""
 
@@ -336,6 +344,12 @@ class GrantInvalidError(KeybrokerError):
     """A grant that this broker did not sign, or that was made for another broker."""
 
     code: ClassVar[str] = "GRANT_INVALID"
+
+
+class NoAppraisalError(KeybrokerError):
+    """A record of the log that rests on no appraisal, or on one that is not kept (any more)."""
+
+    code: ClassVar[str] = "NO_APPRAISAL"
 
 
 class AppraisalRecordError(KeybrokerError):

@@ -11,9 +11,12 @@ from audit.errors import EntryNotFoundError, MalformedError, ProofError
 from audit.log import append
 from audit.note import SignedNote
 from audit.records import MAX_INTEGER, MAX_TEXT, Kind, Record, Result, looks_like_key
+from keybroker import archive
+from keybroker.appraisal_record import Package
 from keybroker.broker import Broker, actor
-from keybroker.errors import InvalidRequestError, RoleError
+from keybroker.errors import InvalidRequestError, NoAppraisalError, NotFoundError, RoleError
 from keybroker.principals import Principal
+from keybroker.store import documents
 from keystead.binding import sha256
 
 
@@ -65,6 +68,52 @@ def prove(broker: Broker, *, caller: Principal, index: int, older: bytes | None)
             raise InvalidRequestError("old_checkpoint", str(error)) from None
     _remember(broker, caller=caller, detail={"proved_index": index})
     return bundle
+
+
+def appraisal(broker: Broker, *, caller: Principal, entry: int | bytes) -> Package:
+    """The appraisal that a record rests on, with all that it takes to run it again. The reading is recorded before.
+
+    Args:
+        broker: the running broker.
+        caller: an auditor.
+        entry: the record's index in the log, or the hash of its leaf.
+
+    Raises:
+        EntryNotFoundError: no such record, or another tenant's.
+        NoAppraisalError: it rests on no appraisal, or on one that is not kept any more.
+        AppraisalRecordError: what is stored was altered.
+    """
+    name = entry.hex() if isinstance(entry, bytes) else str(entry)
+    missing = EntryNotFoundError(f"entry {name}: not in the log")
+    if isinstance(entry, int) and entry > MAX_INTEGER:
+        raise missing
+    none_kept = NoAppraisalError(
+        f"entry {name}: rests on no appraisal that is kept: nothing was appraised for it, a stranger's evidence was "
+        "too long, or limits.evidence_days have passed"
+    )
+    with broker.read() as connection:
+        try:
+            index = query.find(connection, entry) if isinstance(entry, bytes) else entry
+            record = query.get(connection, index).record()
+        except EntryNotFoundError:
+            if caller.tenant is None:
+                raise
+            raise missing from None  # another tenant's that waits to be sequenced looks like none, too
+        if caller.tenant is not None and (record is None or record.tenant != caller.tenant):
+            raise missing
+        if record is None or record.input_digest is None:
+            raise none_kept
+        try:
+            decision = documents.get(connection, bytes.fromhex(record.input_digest))
+            digest = json.loads(decision).get("evidence")
+            if digest is None:
+                raise none_kept
+            bundle = proof.build(connection, index).to_bytes()
+            package = archive.load(connection, bytes.fromhex(digest), decision=decision, proof=bundle)
+        except NotFoundError:
+            raise none_kept from None
+    _remember(broker, caller=caller, detail={"appraisal_of_index": index})
+    return package
 
 
 def _check_older(older: bytes) -> None:

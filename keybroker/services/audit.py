@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import grpc
@@ -15,10 +17,14 @@ from keybroker.errors import InvalidRequestError
 from keybroker.principals import Role
 from keybroker.services import convert
 from keybroker.services.adapter import Adapter
+from keystead.binding import SHA256_SIZE
 from keystead.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
 )
+
+PIECE: Final = 32 << 10
+"""Bytes of one piece of a file: half of the smallest `limits.message_bytes`, which bounds every message."""
 
 _FILTER_TEXTS: Final = tuple(
     field.name
@@ -76,6 +82,35 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
             older=request.old_checkpoint.encode("utf-8") or None,
         )
         return audit_service_pb2.ProveRecordResponse(bundle=bundle.to_bytes())
+
+    def GetAppraisal(
+        self, request: audit_service_pb2.GetAppraisalRequest, context: grpc.ServicerContext
+    ) -> Iterator[audit_service_pb2.GetAppraisalResponse]:
+        """The appraisal that a record rests on."""
+        caller = self.caller(context, Role.AUDITOR)
+        package = reads.appraisal(self.broker, caller=caller, entry=_entry(request)).to_bytes()
+        today = self.broker.archive.circumstances().to_bytes() if request.with_today else b""
+        # All work is done before the first piece leaves, so that whatever goes wrong is the call's status.
+        return itertools.chain(
+            (audit_service_pb2.GetAppraisalResponse(package=piece) for piece in _pieces(package)),
+            (audit_service_pb2.GetAppraisalResponse(today=piece) for piece in _pieces(today)),
+        )
+
+
+def _entry(request: audit_service_pb2.GetAppraisalRequest) -> int | bytes:
+    match request.WhichOneof("entry"):
+        case "leaf_index":
+            return request.leaf_index
+        case "leaf_hash":
+            if len(request.leaf_hash) != SHA256_SIZE:
+                raise InvalidRequestError("leaf_hash", f"{len(request.leaf_hash)} bytes, {SHA256_SIZE} are needed")
+            return request.leaf_hash
+        case _:
+            raise InvalidRequestError("entry", "neither leaf_index nor leaf_hash")
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
 
 
 def _filter(request: audit_service_pb2.QueryRecordsRequest) -> query.Filter:

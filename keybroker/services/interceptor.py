@@ -44,12 +44,15 @@ class StatusInterceptor(_Interceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Wrap Keystead's own unary methods; health and reflection pass as they are."""
+        """Wrap Keystead's own methods; health and reflection pass as they are.
+
+        A method that answers with a stream has done all its work when it returns: its iterator only hands out.
+        """
         handler = continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or not method.startswith(_OWN) or handler.unary_unary is None:
+        inner = None if handler is None else handler.unary_unary or handler.unary_stream
+        if handler is None or not method.startswith(_OWN) or inner is None:
             return handler
-        inner = handler.unary_unary
 
         deserialize = handler.request_deserializer
 
@@ -71,9 +74,10 @@ class StatusInterceptor(_Interceptor):
             _finish(method, None, started)
             return response
 
-        return grpc.unary_unary_rpc_method_handler(
-            call, request_deserializer=read, response_serializer=handler.response_serializer
+        wrap = (
+            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
         )
+        return wrap(call, request_deserializer=read, response_serializer=handler.response_serializer)
 
 
 def _readable(request: Any) -> Any:

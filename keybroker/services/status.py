@@ -58,6 +58,7 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     errors.RoleError: grpc.StatusCode.PERMISSION_DENIED,
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.GrantInvalidError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NoAppraisalError: grpc.StatusCode.NOT_FOUND,
     errors.PolicyUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 """The nearest base class decides, so a new error needs a line only where it differs from its parent."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Executable, bindparam, delete, func, select
+from sqlalchemy import Connection, Executable, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keybroker.errors import NotFoundError
@@ -117,34 +117,6 @@ def get_document(connection: Connection, digest: bytes) -> bytes:
     if content is None:
         raise NotFoundError("document of an appraisal", digest.hex())
     return bytes(content)
-
-
-def document_size(connection: Connection, digest: bytes) -> int:
-    """The size in bytes of the document whose SHA-256 digest is `digest`.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    size = connection.execute(
-        select(func.length(APPRAISAL_DOCUMENT.c.content)).where(APPRAISAL_DOCUMENT.c.digest == digest)
-    ).scalar_one_or_none()
-    if size is None:
-        raise NotFoundError("document of an appraisal", digest.hex())
-    return int(size)
-
-
-def get_slice(connection: Connection, digest: bytes, *, offset: int, size: int) -> bytes:
-    """At most `size` bytes of a document from `offset` on.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    part = connection.execute(
-        select(func.substr(APPRAISAL_DOCUMENT.c.content, offset + 1, size)).where(APPRAISAL_DOCUMENT.c.digest == digest)
-    ).scalar_one_or_none()
-    if part is None:
-        raise NotFoundError("document of an appraisal", digest.hex())
-    return bytes(part)
 
 
 def forget_before(connection: Connection, time: int, *, limit: int) -> int:

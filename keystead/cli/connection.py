@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, get_type_hints
@@ -94,6 +94,17 @@ class Connection:
         """
         try:
             return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+    def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
+        """Call a method that answers with several messages.
+
+        Raises:
+            attester.errors.AttesterError: the broker refused, or could not be reached in time.
+        """
+        try:
+            yield from method(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

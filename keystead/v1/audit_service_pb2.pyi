@@ -90,3 +90,21 @@ class ProveRecordResponse(_message.Message):
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     bundle: bytes
     def __init__(self, bundle: _Optional[bytes] = ...) -> None: ...
+
+class GetAppraisalRequest(_message.Message):
+    __slots__ = ("leaf_index", "leaf_hash", "with_today")
+    LEAF_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LEAF_HASH_FIELD_NUMBER: _ClassVar[int]
+    WITH_TODAY_FIELD_NUMBER: _ClassVar[int]
+    leaf_index: int
+    leaf_hash: bytes
+    with_today: bool
+    def __init__(self, leaf_index: _Optional[int] = ..., leaf_hash: _Optional[bytes] = ..., with_today: _Optional[bool] = ...) -> None: ...
+
+class GetAppraisalResponse(_message.Message):
+    __slots__ = ("package", "today")
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    TODAY_FIELD_NUMBER: _ClassVar[int]
+    package: bytes
+    today: bytes
+    def __init__(self, package: _Optional[bytes] = ..., today: _Optional[bytes] = ...) -> None: ...

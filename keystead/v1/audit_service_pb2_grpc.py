@@ -50,6 +50,11 @@ class AuditServiceStub:
                 request_serializer=keystead_dot_v1_dot_audit__service__pb2.ProveRecordRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_audit__service__pb2.ProveRecordResponse.FromString,
                 _registered_method=True)
+        self.GetAppraisal = channel.unary_stream(
+                '/keystead.v1.AuditService/GetAppraisal',
+                request_serializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -77,6 +82,13 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAppraisal(self, request, context):
+        """The appraisal that a record rests on, with all that it takes to run it again. Reading is itself recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ProveRecord,
                     request_deserializer=keystead_dot_v1_dot_audit__service__pb2.ProveRecordRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_audit__service__pb2.ProveRecordResponse.SerializeToString,
+            ),
+            'GetAppraisal': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetAppraisal,
+                    request_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class AuditService:
             '/keystead.v1.AuditService/ProveRecord',
             keystead_dot_v1_dot_audit__service__pb2.ProveRecordRequest.SerializeToString,
             keystead_dot_v1_dot_audit__service__pb2.ProveRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAppraisal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/keystead.v1.AuditService/GetAppraisal',
+            keystead_dot_v1_dot_audit__service__pb2.GetAppraisalRequest.SerializeToString,
+            keystead_dot_v1_dot_audit__service__pb2.GetAppraisalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,8 @@ class AuditServiceStub:
     """The newest signed checkpoint: public, like the log's verifier key. Role: any."""
     ProveRecord: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ProveRecordRequest, _audit_service_pb2.ProveRecordResponse]
     """A self-contained proof that a record is in the log, and that the log grew from an older checkpoint."""
+    GetAppraisal: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.GetAppraisalRequest, _audit_service_pb2.GetAppraisalResponse]
+    """The appraisal that a record rests on, with all that it takes to run it again. Reading is itself recorded."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The log: who used what, where, under which policy, with proofs. Role: auditor."""
@@ -49,5 +51,13 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _audit_service_pb2.ProveRecordResponse:
         """A self-contained proof that a record is in the log, and that the log grew from an older checkpoint."""
+
+    @_abc_1.abstractmethod
+    def GetAppraisal(
+        self,
+        request: _audit_service_pb2.GetAppraisalRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_audit_service_pb2.GetAppraisalResponse]:
+        """The appraisal that a record rests on, with all that it takes to run it again. Reading is itself recorded."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _grpc.Server) -> None: ...

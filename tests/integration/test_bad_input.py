@@ -262,8 +262,8 @@ def test_texts_that_are_no_names(any_factory: Factory) -> None:
             assert refused.message.isprintable(), (rpc.name, path, kind)
         after = rows(factory)
         grown = {name for name in after if after[name] != before[name]}
-        # A refusal on evidence or of a job is a record with its decision inputs, and nothing else.
-        recorded = {name for name in after if name.startswith("audit_") or name == "document"}
+        # A refusal on evidence or of a job is a record with what it was decided on, and nothing else.
+        recorded = {name for name in after if name.startswith(("audit_", "appraisal")) or name == "document"}
         decided = rpc.name in ("AcquireLease", "AuthorizeJob", "Appraise", "QueryRecords")
         assert grown <= (recorded if decided else set()), rpc.name
     assert tried > 250
@@ -378,8 +378,8 @@ def test_lists_that_are_too_long(shared: Shared) -> None:
     enrol.node.devices.extend(node_service_pb2.DeviceIdentity(**device) for device in devices)
     nodes = factory.stubs("operator").nodes
     assert refusal(lambda: nodes.EnrolNode(enrol)).field == "node.devices"
-    assert {k: v for k, v in rows(factory).items() if not k.startswith(("audit_", "document"))} == {
-        k: v for k, v in before.items() if not k.startswith(("audit_", "document"))
+    assert {k: v for k, v in rows(factory).items() if not k.startswith(("audit_", "document", "appraisal"))} == {
+        k: v for k, v in before.items() if not k.startswith(("audit_", "document", "appraisal"))
     }
 
 
@@ -495,7 +495,7 @@ def test_malformed_evidence(shared: Shared, rpc: str, name: str) -> None:
     if refused.status is grpc.StatusCode.INVALID_ARGUMENT:
         assert not kept
     else:
-        assert kept <= {key for key in after if key.startswith("audit_") or key == "document"}
+        assert kept <= {key for key in after if key.startswith(("audit_", "appraisal")) or key == "document"}
         assert refused.denied
 
 

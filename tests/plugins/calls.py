@@ -44,19 +44,22 @@ class Rpc:
         name: the RPC's.
         request: the class of its request.
         roles: who may call it, as the comments of the contract say.
+        streams: it answers with several messages.
     """
 
     service: str
     name: str
     request: type[Any]
     roles: frozenset[str]
+    streams: bool = False
 
     def __str__(self) -> str:
         return self.name
 
     def call(self, stubs: Any, request: Any, **options: Any) -> Any:
         """Call it."""
-        return getattr(getattr(stubs, self.service), self.name)(request, **options)
+        answer = getattr(getattr(stubs, self.service), self.name)(request, **options)
+        return list(answer) if self.streams else answer
 
 
 def _roles(comment: str) -> frozenset[str]:
@@ -75,11 +78,19 @@ def contract() -> list[Rpc]:
         assert match, name
         of_service = _roles(re.sub(r"\n\s*// ", " ", match[1]))
         module = importlib.import_module(f"keystead.v1.{name}_service_pb2")
-        for comment, rpc, request in re.findall(r"((?: *//.*\n)*) *rpc (\w+)\((\w+)\)", match[2]):
+        for comment, rpc, request, streams in re.findall(
+            r"((?: *//.*\n)*) *rpc (\w+)\((\w+)\) returns \((stream )?", match[2]
+        ):
             roles = _roles(re.sub(r"\n\s*// ", " ", comment)) or of_service
             assert roles, f"{rpc}: the contract does not say who may call it"
             found.append(
-                Rpc("attestation" if name == "attestation" else _PLURAL[name], rpc, getattr(module, request), roles)
+                Rpc(
+                    "attestation" if name == "attestation" else _PLURAL[name],
+                    rpc,
+                    getattr(module, request),
+                    roles,
+                    streams=bool(streams),
+                )
             )
     return found
 
