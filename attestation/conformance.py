@@ -307,8 +307,12 @@ def load_manifest(path: Path, tees: Collection[str] | None = None) -> list[Case]
         ManifestError: malformed, a file missing or too long, outside the manifest's folder, or of another digest.
     """
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
+        if len(data) > MAX_FILE_SIZE:
+            raise ManifestError(f"{path}: longer than {MAX_FILE_SIZE} bytes")
+        document = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: {error}") from None
     if not isinstance(document, list) or not document:
         raise ManifestError(f"{path}: not a list of cases")
@@ -351,9 +355,13 @@ def _load_case(entry: dict[str, Any], folder: Path, where: str) -> Case:
 
 
 def _read(folder: Path, relative: str, where: str) -> bytes:
-    path = (folder / relative).resolve()
+    try:
+        path = (folder / relative).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        # A NUL or half a surrogate pair in the name, a name that is too long, links that go round in a circle.
+        raise ManifestError(f"{where}: {relative!r:.80}: {error}") from None
     if not path.is_relative_to(folder.resolve()):
-        raise ManifestError(f"{where}: {relative} is outside the manifest's folder")
+        raise ManifestError(f"{where}: {relative!r:.80} is outside the manifest's folder")
     try:
         if path.stat().st_size > MAX_FILE_SIZE:
             raise ManifestError(f"{where}: {relative} is longer than {MAX_FILE_SIZE} bytes")

@@ -6,15 +6,17 @@ Paths in the file are relative to the file. `keystead init` writes a complete on
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from keybroker.errors import ConfigError
+from keystead.toml import TomlError, read_toml
 
 CONFIG_NAME: Final = "keystead.toml"
+MAX_CONFIG: Final = 1 << 18
+"""Bytes; `keystead init` writes less than a thousandth of it."""
 _NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
@@ -51,9 +53,17 @@ class TlsSection(_Section):
 
 
 class AttestationSection(_Section):
-    """Reference values, collateral, and simulators' roots, which are trusted only because they stand here."""
+    """Reference values, collateral, and simulators' roots, which are trusted only because they stand here.
+
+    Where `reference_signers` names public keys (PEM, Ed25519), `reference_threshold` of them must have signed the
+    reference values and every table of advisories, in NAME.jws beside each. `advisories` may name ``shipped``, the
+    table that comes with Keystead.
+    """
 
     reference_values: str | None = None
+    reference_signers: tuple[str, ...] = ()
+    reference_threshold: Annotated[int, Field(ge=1, le=16)] = 1
+    advisories: tuple[str, ...] = ()
     simulated_amd_roots: tuple[str, ...] = ()
     simulated_nvidia_roots: tuple[str, ...] = ()
     crls: tuple[str, ...] = ()
@@ -104,10 +114,11 @@ class BrokerConfig(_Section):
         """
         file = path / CONFIG_NAME if path.is_dir() else path
         try:
-            document = tomllib.loads(file.read_text(encoding="utf-8"))
+            with file.open("rb") as source:
+                document = read_toml(source.read(MAX_CONFIG + 1), limit=MAX_CONFIG)
         except OSError as error:
             raise ConfigError(f"{file}: {error.strerror}; `keystead init` makes a first one") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except TomlError as error:
             raise ConfigError(f"{file}: not TOML: {error}") from None
         if "base" in document:
             raise ConfigError(f"{file}: base: unknown key; remove it")
@@ -141,3 +152,5 @@ def _json(document: dict[str, object]) -> str:
         return json.dumps(document)
     except TypeError as error:
         raise ConfigError(f"configuration: {error}; dates are written as strings") from None
+    except RecursionError:
+        raise ConfigError("configuration: nested too deep") from None

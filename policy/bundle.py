@@ -8,8 +8,6 @@ bytes: the same policy packed twice, or by another gzip, has one digest.
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +33,12 @@ MAX_ENTRIES: Final = 256
 _MANIFEST: Final = ".manifest"
 _DATA: Final = "data.json"
 _MODULE: Final = "policy.wasm"
+
+_BLOCK: Final = 512
+_MAGIC: Final = b"ustar\x0000"
+_PLAIN: Final = frozenset({b"0", b"\0"})
+_EXTENDED: Final = frozenset({b"x", b"g", b"L", b"K", b"S"})
+"""pax headers, and GNU's long names and sparse files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +117,69 @@ def _unpack(raw: bytes) -> dict[str, bytes]:
         raise BundleError(f"policy bundle: unpacks to more than {MAX_CONTENTS} bytes")
     if not inflate.eof or inflate.unused_data:
         raise BundleError("policy bundle: gzip data is cut short, or something follows it")
+    return _entries(tar)
+
+
+def _entries(tar: bytes) -> dict[str, bytes]:
+    """The files of an archive in the ustar interchange format (IEEE Std 1003.1-1988), which is what opa writes.
+
+    The standard library's reader also follows extended headers, sparse files and sizes below zero; a chain of those
+    takes it through its stack, or through time that grows with the square of the archive.
+    """
     files: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
-            for entry in archive:
-                if len(files) >= MAX_ENTRIES:
-                    raise BundleError(f"policy bundle: more than {MAX_ENTRIES} entries")
-                name = _safe_name(entry.name)
-                content = archive.extractfile(entry) if entry.isreg() and not entry.issparse() else None
-                if content is None:
-                    raise BundleError(f"policy bundle: {name} is not a plain file")
-                if name in files:
-                    raise BundleError(f"policy bundle: {name} is there twice")
-                files[name] = content.read()
-    except (tarfile.TarError, EOFError, ValueError, OverflowError, OSError) as error:
-        raise BundleError(f"policy bundle: not a tar archive: {error}") from None
+    at = 0
+    while True:
+        header = tar[at : at + _BLOCK]
+        if len(header) < _BLOCK:
+            raise BundleError("policy bundle: not a tar archive, or it is cut short")
+        if not any(header):
+            break
+        if len(files) >= MAX_ENTRIES:
+            raise BundleError(f"policy bundle: more than {MAX_ENTRIES} entries")
+        name, size = _header(header)
+        at += _BLOCK
+        content = tar[at : at + size]
+        if len(content) < size:
+            raise BundleError(f"policy bundle: {name} is cut short")
+        if name in files:
+            raise BundleError(f"policy bundle: {name} is there twice")
+        files[name] = content
+        at += -(-size // _BLOCK) * _BLOCK
+    if tar.count(0, at) != len(tar) - at or len(tar) - at < 2 * _BLOCK:
+        raise BundleError("policy bundle: the archive does not end in two blocks of zeros and nothing else")
     return files
+
+
+def _header(header: bytes) -> tuple[str, int]:
+    """Name and size of the plain file that `header` describes."""
+    if header[257:265] != _MAGIC:
+        raise BundleError("policy bundle: not a tar archive in ustar format; build it with `keystead policy build`")
+    checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    if _octal(header[148:156], "checksum") != checksum:
+        raise BundleError("policy bundle: not a tar archive: an entry's checksum is wrong")
+    kind = header[156:157]
+    if kind in _EXTENDED:
+        raise BundleError("policy bundle: an entry name or size in an extended header, which are not read")
+    prefix, base = (_text(field) for field in (header[345:500], header[:100]))
+    name = f"{prefix}/{base}" if prefix else base
+    if kind not in _PLAIN:
+        raise BundleError(f"policy bundle: {name!r:.80} is not a plain file")
+    name = _safe_name(name)
+    return name, _octal(header[124:136], f"size of {name}")
+
+
+def _octal(field: bytes, what: str) -> int:
+    """A number: octal digits that a space or a NUL ends."""
+    digits = field.rstrip(b" \0").lstrip(b" ")
+    if not digits or digits.strip(b"01234567"):
+        raise BundleError(f"policy bundle: not a tar archive: {what} is not octal")
+    return int(digits, 8)
+
+
+def _text(field: bytes) -> str:
+    """A name, which a NUL ends where it does not fill its field."""
+    # Bytes that are no ASCII become characters that `_safe_name` refuses.
+    return field.partition(b"\0")[0].decode("latin-1")
 
 
 def _safe_name(name: str) -> str:

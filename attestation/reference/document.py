@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attestation.errors import ManifestError
+from keystead.toml import read_toml
 
 MAX_FILE: Final = 1 << 20
 """Bytes of a file of reference values or advisories."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -137,7 +137,7 @@ class AmdCertificate:
             algorithm, inner_algorithm = asn1.encode_der(outer.algorithm), asn1.encode_der(tbs.signature)
             public_key = serialization.load_der_public_key(asn1.encode_der(tbs.public_key))
             tbs_bytes = asn1.encode_der(outer.tbs)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise MalformedError(what, f"not a DER X.509 certificate: {error}") from None
         if tbs.version != 2:
             raise MalformedError(what, f"X.509 version field is {tbs.version}, expected 2 (v3)")

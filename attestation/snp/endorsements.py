@@ -504,7 +504,7 @@ def load_crl(der: bytes) -> x509.CertificateRevocationList:
         raise MalformedError("CRL", f"{len(der)} bytes, at most {MAX_CRL_SIZE} are allowed")
     try:
         return x509.load_der_x509_crl(der)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise MalformedError("CRL", f"not a DER revocation list: {error}") from None
 
 

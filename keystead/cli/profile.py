@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec, Self, get_type
 import typer
 
 from keystead.cli.exits import UsageError
+from keystead.toml import TomlError, read_toml
 
 P = ParamSpec("P")
 
@@ -57,12 +57,11 @@ class Profile:
 
 def _read(file: Path) -> dict[str, str]:
     try:
-        if file.stat().st_size > _MAX_PROFILE:
-            raise UsageError(f"{file}: more than {_MAX_PROFILE} bytes are no profile")
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as source:
+            document = read_toml(source.read(_MAX_PROFILE + 1), limit=_MAX_PROFILE)
     except OSError as error:
         raise UsageError(f"--profile {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except TomlError as error:
         raise UsageError(f"--profile {file}: not TOML: {error}") from None
     for name, value in document.items():
         if name not in _KEYS or not isinstance(value, str):
