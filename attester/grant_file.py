@@ -58,13 +58,13 @@ class GrantFile:
             raise CredentialError(f"grant file: {len(data)} bytes, at most {MAX_SIZE} are allowed")
         try:
             document = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CredentialError(f"grant file: not JSON: {error}") from None
         if not isinstance(document, dict) or document.keys() != _MEMBERS:
             raise CredentialError(f"grant file: must have the members {', '.join(sorted(_MEMBERS))}, and no others")
         for name, value in document.items():
-            if not isinstance(value, str):
-                raise CredentialError(f"grant file: {name}: not a text")
+            if not isinstance(value, str) or not value.isascii():
+                raise CredentialError(f"grant file: {name}: not a text of ASCII characters")
         if document["format"] != FORMAT:
             raise CredentialError(f"grant file: format {document['format']!a:.60}, this release reads {FORMAT}")
         grant = cls(

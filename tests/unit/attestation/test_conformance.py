@@ -291,6 +291,9 @@ def _entry(tmp_path: Path, chip: SimulatedSnp) -> tuple[Path, list[dict[str, Any
         {"files": {"report": "../manifest.json"}},
         {"files": {"report": "absent.bin"}},
         {"files": {"report": 1}},
+        {"files": {"report": "a\0b"}},
+        {"files": {"report": "\ud800"}},
+        {"files": {"report": "x" * 5000}},
         {"sha256": {}},
         {"sha256": {"report": "00" * 32}},
         {"expected": {}},
@@ -309,7 +312,7 @@ def test_a_manifest_that_cannot_be_used(tmp_path: Path, chip: SimulatedSnp, chan
         judge(manifest)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", "[", "\x00"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", "[", "\x00", "[" * 100_000, "[" + "9" * 5000 + "]"])
 def test_what_is_no_manifest(tmp_path: Path, text: str) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text(text)

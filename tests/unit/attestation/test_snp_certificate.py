@@ -193,3 +193,23 @@ def test_revocation_lists_of_another_shape(pki: SimulatedAmdPki) -> None:
         load_crl(bytes(MAX_CRL_SIZE + 1))
     with pytest.raises(MalformedError, match="DER"):
         load_crl(pki.certificates[Product.GENOA].ark)
+
+
+def test_keys_that_the_library_does_not_know(pki: SimulatedAmdPki) -> None:
+    der = _sign(pki, _builder(pki))
+    rsa_oid = bytes.fromhex("06092a864886f70d010101")
+    assert der.count(rsa_oid) == 1
+    with pytest.raises(MalformedError, match="Unknown key type"):
+        _parse(der.replace(rsa_oid, bytes.fromhex("06092a864886f70d01017f")))
+
+
+def test_revocation_lists_whose_parts_cannot_be_read(pki: SimulatedAmdPki) -> None:
+    """The library decodes the version and the issuer late, each with an error of its own."""
+    sound = _crl(pki, (x509.CRLNumber(3), False))
+    name = b"\x0c\x09ARK-Genoa"
+    assert sound.count(name) == 1
+    with pytest.raises(MalformedError, match="issuer"):
+        crl_content(sound.replace(name, b"\x0e\x09ARK-Genoa"))
+    version = b"\x02\x01\x01\x30"
+    with pytest.raises(MalformedError, match="version"):
+        load_crl(sound.replace(version, b"\x02\x01\x30\x30", 1))

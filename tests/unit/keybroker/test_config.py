@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keybroker.config import CONFIG_NAME, BrokerConfig
+from keybroker.config import CONFIG_NAME, MAX_CONFIG, BrokerConfig
 from keybroker.errors import ConfigError
 
 MINIMAL = """
@@ -97,3 +97,18 @@ def test_a_password_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         BrokerConfig.load(path)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "[" * 50_000, "nested too deep"),
+        ("a." * 300 + "a = 1", "dots"),
+        ("a = " + "9" * 5_000, "4300"),
+        ("#" * (MAX_CONFIG + 1), f"at most {MAX_CONFIG}"),
+        ("[policy.settings]\n" + "a." * 100 + "a = " + "[" * 400 + "]" * 400, "recursion limit"),
+    ],
+)
+def test_a_file_that_would_take_too_much_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        BrokerConfig.load(write(tmp_path, text))

@@ -101,6 +101,55 @@ def test_limits() -> None:
         Bundle.load(gzip.compress(b"\0" * (bundle_module.MAX_CONTENTS + 1)))
 
 
+def header(kind: bytes = b"0", size: bytes = b"00000000000\0", name: bytes = b"x") -> bytes:
+    """One block of a tar archive, its checksum right."""
+    fields = [
+        name.ljust(100, b"\0"),
+        bytes(24),
+        size,
+        bytes(12),
+        b" " * 8,
+        kind,
+        bytes(100),
+        b"ustar\x0000",
+        bytes(247),
+    ]
+    block = b"".join(fields)
+    assert len(block) == 512
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def test_a_header_that_is_right_is_read() -> None:
+    with pytest.raises(BundleError, match=r"no /\.manifest"):
+        Bundle.load(gzip.compress(header() + bytes(1024)))
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"),
+    [
+        (header(b"L", b"00000000001\0") + bytes(512), "extended header"),
+        (header(b"x", b"00000000001\0") + bytes(512), "extended header"),
+        (header(b"S"), "extended header"),
+        (header(size=b"\xff" * 12), "size of x is not octal"),
+        (header(size=b"\x80" + bytes(10) + b"\1"), "size of x is not octal"),
+        (header(size=b"-0000000512\0"), "size of x is not octal"),
+        (header(size=b"7" * 12), "x is cut short"),
+        (header()[:-1] + b"x", "checksum"),
+        (header().replace(b"ustar\x0000", b"ustar  \0"), "ustar"),
+    ],
+)
+def test_an_archive_of_another_form_is_refused(archive: bytes, said: str) -> None:
+    for copies in (1, 3000):  # each extended header in a chain takes other readers one call deeper
+        with pytest.raises(BundleError, match=said):
+            Bundle.load(gzip.compress(archive * copies + bytes(1024)))
+
+
+@pytest.mark.parametrize("end", [b"", bytes(1), bytes(512), bytes(1024) + b"x", bytes(512) + header()])
+def test_an_archive_that_does_not_end_is_refused(end: bytes) -> None:
+    with pytest.raises(BundleError, match="archive"):
+        Bundle.load(gzip.compress(header() + end))
+
+
 @pytest.mark.parametrize("name", [".manifest", "data.json", "policy.wasm"])
 def test_a_missing_part_is_refused(name: str) -> None:
     with pytest.raises(BundleError, match=f"no /{name}"):
