@@ -81,7 +81,10 @@ class PolicySection(_Section):
 
 
 class LimitsSection(_Section):
-    """Bounds. Challenge keys must outlive the longest lease and its grace, so that a renewal's nonce always checks."""
+    """Bounds. Challenge keys must outlive the longest lease and its grace, so that a renewal's nonce always checks.
+
+    `evidence_days` is how long appraisals are kept to be run again: a year and a month where nothing is said.
+    """
 
     lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = 3_600
     grant_seconds: Annotated[int, Field(ge=10, le=90 * 86_400)] = 7 * 86_400
@@ -91,6 +94,7 @@ class LimitsSection(_Section):
     workers: Annotated[int, Field(ge=1, le=256)] = 16
     concurrent_calls: Annotated[int, Field(ge=1, le=65_536)] = 1_024
     unauthenticated_records_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 60
+    evidence_days: Annotated[int, Field(ge=1, le=36_500)] = 400
 
 
 class BrokerConfig(_Section):

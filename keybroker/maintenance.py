@@ -16,7 +16,7 @@ from keybroker.broker import COMMIT_TIMEOUT, Broker
 from keybroker.errors import KeybrokerError, StoreError
 from keybroker.leases import expire
 from keybroker.refusals import aggregate_record
-from keybroker.store import idempotency, leases
+from keybroker.store import appraisals, idempotency, leases
 
 SEQUENCE_EVERY: Final = 0.2
 """Seconds between two looks for unsequenced entries: how far proofs lag behind receipts."""
@@ -26,6 +26,12 @@ SWEEP_EVERY: Final = 5.0
 
 FORGET_AFTER: Final = 7 * 86_400
 """Seconds for which a request id is remembered."""
+
+FORGET_BATCH: Final = 200
+"""Appraisals removed in one transaction."""
+
+FORGET_BATCHES: Final = 50
+"""Such transactions in one sweep: 2,000 appraisals in a second, far more than a broker makes."""
 
 _LOG: Final = structlog.get_logger("keystead.maintenance")
 
@@ -63,7 +69,7 @@ class Maintenance:
             work()
 
     def sweep(self) -> None:
-        """End leases, record counted refusals, forget old requests, spent nonces and challenge keys."""
+        """End leases, record counted refusals, forget old requests, spent nonces, challenge keys and appraisals."""
         broker, now = self._broker, self._broker.clock()
         counted = broker.refusals.drain()
         if counted:
@@ -81,12 +87,23 @@ class Maintenance:
             leases.forget_spent(connection, epoch=max(0, broker.epochs.first_useful(now) - 1))
             return expire(connection, now=now)
 
+        self._forget_evidence(now)
         ended = total = broker.commit(unit)
         while ended:
             ended = broker.commit(lambda connection: expire(connection, now=now))
             total += ended
         if total:
             _LOG.info("leases expired", count=total)
+
+    def _forget_evidence(self, now: int) -> None:
+        """Remove appraisals that are old enough, in transactions so short that calls do not wait for them."""
+        before = now - self._broker.config.limits.evidence_days * 86_400
+        for _ in range(FORGET_BATCHES):
+            gone = self._broker.commit(
+                lambda connection: appraisals.forget_before(connection, before, limit=FORGET_BATCH)
+            )
+            if not gone:
+                return
 
     def _loop(self, pause: float, work: Callable[[], None]) -> None:
         while not self._stop.wait(pause):
