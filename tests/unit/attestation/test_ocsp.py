@@ -1,0 +1,407 @@
+"""Who may answer for a certificate authority: each rule for OCSP responses and responders by one that breaks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from attestation.errors import MalformedError
+from attestation.findings import CheckLog
+from attestation.ocsp import (
+    MAX_NONCE_SIZE,
+    MAX_RESPONSE_SIZE,
+    MAX_RESPONSES,
+    OcspCache,
+    OcspResponses,
+    OcspRules,
+    _names,
+    check_revocation,
+)
+from attestation.x509 import MAX_CERTIFICATE_SIZE, CertificateChain
+
+NOW: Final = 1_790_000_000
+HOUR: Final = 3600
+BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+KEYS: Final = {name: ec.generate_private_key(ec.SECP384R1()) for name in ("subject", "issuer", "responder", "other")}
+OID_UNKNOWN: Final = x509.ObjectIdentifier("1.2.3.4")
+UNKNOWN: Final = x509.UnrecognizedExtension(OID_UNKNOWN, b"\x05\x00")
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def usage(*, sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=sign,
+        content_commitment=False,
+        key_encipherment=not sign,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def certificate(
+    subject: str,
+    issuer: str,
+    *,
+    key: Any,
+    signer: Any = KEYS["issuer"],
+    serial: int = 5,
+    begin: datetime = BEGIN,
+    end: datetime = END,
+    algorithm: hashes.HashAlgorithm | None = None,
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
+) -> x509.Certificate:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(name(issuer))
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(begin)
+        .not_valid_after(end)
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(signer, algorithm or hashes.SHA384())
+
+
+ISSUER: Final = certificate("issuer", "root", key=KEYS["issuer"], signer=KEYS["other"], serial=4)
+SUBJECT: Final = certificate("subject", "issuer", key=KEYS["subject"])
+FOR_OCSP: Final = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)
+
+
+def appointed(*extensions: tuple[x509.ExtensionType, bool], **changes: Any) -> x509.Certificate:
+    """A responder's certificate from the issuer, for OCSPSigning unless `extensions` are given."""
+    arguments: dict[str, Any] = {"key": KEYS["responder"], "extensions": extensions or (FOR_OCSP,), **changes}
+    return certificate(arguments.pop("subject", "responder"), arguments.pop("issuer", "issuer"), **arguments)
+
+
+RESPONDER: Final = appointed()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response; by default a good one, for `SUBJECT`, of an hour before `NOW`, by `RESPONDER`."""
+
+    subject: x509.Certificate = SUBJECT
+    issuer: x509.Certificate = ISSUER
+    responder: x509.Certificate = RESPONDER
+    signer: Any = KEYS["responder"]
+    enclosed: tuple[x509.Certificate, ...] | None = None
+    algorithm: hashes.HashAlgorithm = field(default_factory=hashes.SHA384)
+    certid_hash: hashes.HashAlgorithm = field(default_factory=hashes.SHA384)
+    by: ocsp.OCSPResponderEncoding = ocsp.OCSPResponderEncoding.HASH
+    forged: bool = False
+    revoked: bool = False
+    at: int = NOW - HOUR
+    until: int = NOW + HOUR
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = ()
+
+    def der(self) -> bytes:
+        at = datetime.fromtimestamp(self.at, UTC)
+        builder = (
+            ocsp.OCSPResponseBuilder()
+            .add_response(
+                cert=self.subject,
+                issuer=self.issuer,
+                algorithm=self.certid_hash,
+                cert_status=ocsp.OCSPCertStatus.REVOKED if self.revoked else ocsp.OCSPCertStatus.GOOD,
+                this_update=at,
+                next_update=datetime.fromtimestamp(self.until, UTC),
+                revocation_time=at if self.revoked else None,
+                revocation_reason=None,
+            )
+            .responder_id(self.by, self.responder)
+        )
+        enclosed = (self.responder,) if self.enclosed is None else self.enclosed
+        if enclosed:
+            builder = builder.certificates(list(enclosed))
+        for extension, critical in self.extensions:
+            builder = builder.add_extension(extension, critical=critical)
+        response = builder.sign(self.signer, self.algorithm)
+        signature = response.signature
+        der = response.public_bytes(Encoding.DER)
+        return der.replace(signature, signature[:-1] + bytes([signature[-1] ^ 1])) if self.forged else der
+
+
+SOUND: Final = Answer()
+DIRECT: Final = replace(SOUND, responder=ISSUER, signer=KEYS["issuer"], enclosed=())
+"""Signed by the issuer itself."""
+
+
+def chain_of(*certificates: x509.Certificate) -> CertificateChain:
+    return CertificateChain(
+        certificates, tuple(each.public_bytes(Encoding.DER) for each in certificates), None, bytes(32)
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found about `SUBJECT`."""
+
+    findings: dict[str, str]
+    passed: set[str]
+    ages: dict[str, int]
+
+
+def judge(
+    *responses: bytes | Answer,
+    issuer: x509.Certificate = ISSUER,
+    cache: OcspCache | None = None,
+    now: int = NOW,
+    positions: tuple[int, ...] = (0,),
+    rules: OcspRules | None = None,
+) -> Outcome:
+    log = CheckLog()
+    given = tuple(each.der() if isinstance(each, Answer) else each for each in responses)
+    ages = check_revocation(
+        chain_of(SUBJECT, issuer),
+        positions=positions,
+        responses=OcspResponses.parse(given),
+        rules=rules or OcspRules(),
+        cache=cache or OcspCache(),
+        now=now,
+        log=log,
+    )
+    return Outcome(
+        {finding.code: finding.actual for finding in log.findings}, {each.code for each in log.passed}, dict(ages)
+    )
+
+
+@pytest.mark.parametrize("by", ocsp.OCSPResponderEncoding)
+@pytest.mark.parametrize("answer", [SOUND, DIRECT], ids=["a responder", "the issuer"])
+def test_the_issuer_and_its_responder_may_answer(answer: Answer, by: ocsp.OCSPResponderEncoding) -> None:
+    outcome = judge(replace(answer, by=by))
+    assert outcome.findings == {}
+    assert outcome.passed == {"OCSP_AUTHENTIC", "OCSP_WINDOW", "OCSP_STATUS", "OCSP_NOT_GIVEN"}
+    assert outcome.ages == {"ocsp 5": HOUR}
+    assert set(judge(replace(answer, by=by, revoked=True)).findings) == {"OCSP_STATUS"}
+
+
+@pytest.mark.parametrize(
+    "responder",
+    [
+        appointed(FOR_OCSP, (x509.BasicConstraints(ca=False, path_length=None), True), (usage(sign=True), True)),
+        appointed((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING, *FOR_OCSP[0]]), True)),
+        appointed(FOR_OCSP, (UNKNOWN, False)),
+    ],
+)
+def test_what_a_responders_certificate_may_have(responder: x509.Certificate) -> None:
+    assert judge(replace(SOUND, responder=responder)).findings == {}
+
+
+def _sized(size: int) -> x509.Certificate:
+    """A responder's certificate of exactly this many bytes; its signature's own size varies by some."""
+    padding = size - 500
+    while True:
+        made = appointed(FOR_OCSP, (x509.UnrecognizedExtension(OID_UNKNOWN, bytes(padding)), False))
+        short = size - len(made.public_bytes(Encoding.DER))
+        if not short:
+            return made
+        padding += short if abs(short) > 2 else 0
+
+
+def test_the_size_of_a_responders_certificate() -> None:
+    assert judge(replace(SOUND, responder=_sized(MAX_CERTIFICATE_SIZE))).findings == {}
+    too_long = judge(replace(SOUND, responder=_sized(MAX_CERTIFICATE_SIZE + 1)))
+    assert too_long.findings == {"OCSP_AUTHENTIC": "the responder's certificate is too long"}
+
+
+P256: Final = ec.generate_private_key(ec.SECP256R1())
+RSA: Final = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+UNAPPOINTED: Final = {
+    "of another issuer's name": (replace(SOUND, responder=appointed(issuer="another")), "was issued by CN=another"),
+    "signed by another": (replace(SOUND, responder=appointed(signer=KEYS["other"])), "did not sign the responder's"),
+    "signed with SHA-256": (replace(SOUND, responder=appointed(algorithm=hashes.SHA256())), "did not sign"),
+    "with an unknown critical extension": (replace(SOUND, responder=appointed(FOR_OCSP, (UNKNOWN, True))), "1.2.3.4"),
+    "an authority": (
+        replace(SOUND, responder=appointed(FOR_OCSP, (x509.BasicConstraints(ca=True, path_length=None), True))),
+        "certificate authority",
+    ),
+    "whose key may not sign": (replace(SOUND, responder=appointed(FOR_OCSP, (usage(sign=False), True))), "may not"),
+    "without extended key usage": (
+        replace(SOUND, responder=appointed((usage(sign=True), True))),
+        "is not for OCSPSigning",
+    ),
+    "for something else": (
+        replace(SOUND, responder=appointed((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False))),
+        "is not for OCSPSigning",
+    ),
+    "on another curve": (replace(SOUND, responder=appointed(key=P256), signer=P256), "key does not verify"),
+    "with a key of another kind": (
+        replace(SOUND, enclosed=(appointed(key=RSA),), by=ocsp.OCSPResponderEncoding.NAME),
+        "key does not verify",
+    ),
+    "that is not enclosed": (replace(SOUND, enclosed=()), "0 certificates"),
+    "that is enclosed twice": (replace(SOUND, enclosed=(RESPONDER, appointed(serial=6))), "2 certificates"),
+    "that somebody else signed for": (replace(SOUND, forged=True), "responder's key does not verify"),
+    "the issuer, that somebody else signed for": (replace(DIRECT, forged=True), "issuer's key does not"),
+    "that signed with SHA-256": (replace(SOUND, algorithm=hashes.SHA256()), "signature algorithm 1.2.840.10045.4.3.2"),
+}
+
+
+@pytest.mark.parametrize("case", UNAPPOINTED)
+def test_a_responder_that_may_not_answer(case: str) -> None:
+    answer, problem = UNAPPOINTED[case]
+    outcome = judge(answer)
+    assert set(outcome.findings) == {"OCSP_AUTHENTIC"}
+    assert problem in outcome.findings["OCSP_AUTHENTIC"]
+    assert outcome.ages == {}
+
+
+def test_certificates_of_others_may_be_enclosed() -> None:
+    stranger = appointed(subject="stranger", key=KEYS["other"])
+    assert judge(replace(SOUND, enclosed=(stranger, RESPONDER))).findings == {}
+
+
+def test_a_problem_of_the_responder_is_not_hidden_by_its_signature() -> None:
+    unappointed = appointed((usage(sign=True), True))
+    answer = replace(SOUND, responder=unappointed, forged=True)
+    assert "not for OCSPSigning" in judge(answer).findings["OCSP_AUTHENTIC"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "ok"),
+    [(NOW, NOW, True), (NOW - 1, NOW + 1, True), (NOW + 1, NOW + 2, False), (NOW - 2, NOW - 1, False)],
+)
+def test_a_responder_answers_while_its_certificate_is_valid(begin: int, end: int, ok: bool) -> None:
+    responder = appointed(begin=datetime.fromtimestamp(begin, UTC), end=datetime.fromtimestamp(end, UTC))
+    outcome = judge(replace(SOUND, responder=responder))
+    assert ("OCSP_AUTHENTIC" in outcome.findings) is not ok
+    assert outcome.ages == ({"ocsp 5": HOUR} if ok else {})
+
+
+def test_a_good_answer_of_the_past_says_nothing_of_now() -> None:
+    outcome = judge(replace(SOUND, at=NOW - 2 * HOUR, until=NOW))
+    assert set(outcome.findings) == {"OCSP_WINDOW"}
+    assert outcome.passed == {"OCSP_AUTHENTIC", "OCSP_NOT_GIVEN"}
+    assert outcome.ages == {}
+    forged = judge(replace(SOUND, at=NOW - 2 * HOUR, until=NOW, forged=True))
+    assert set(forged.findings) == {"OCSP_WINDOW", "OCSP_AUTHENTIC"}
+
+
+@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256(), hashes.SHA384()])
+def test_an_answer_names_the_issuer_by_name_and_key(algorithm: hashes.HashAlgorithm) -> None:
+    sound = replace(SOUND, certid_hash=algorithm)
+    assert judge(sound).findings == {}
+    same_name = certificate("issuer", "root", key=KEYS["other"], signer=KEYS["other"], serial=4)
+    same_key = certificate("another", "root", key=KEYS["issuer"], signer=KEYS["other"], serial=4)
+    for issuer in (same_name, same_key, certificate("issuer", "root", key=RSA, signer=KEYS["other"])):
+        outcome = judge(sound, issuer=issuer)
+        assert set(outcome.findings) == {"OCSP_NOT_GIVEN"}
+        assert outcome.passed == set()
+    (answer,) = OcspResponses.parse([sound.der()]).by_serial[5]
+    assert _names(answer, ISSUER)
+    assert not _names(replace(answer, hash_name="none that is known"), ISSUER)
+
+
+def test_a_certificate_without_an_issuer_is_not_judged() -> None:
+    outcome = judge(SOUND, positions=(0, 1, 0))
+    assert outcome.findings == {}
+    assert outcome.ages == {"ocsp 5": HOUR}
+
+
+def test_an_older_answer_of_another_issuer_is_passed_over() -> None:
+    other = replace(SOUND, issuer=certificate("another", "root", key=KEYS["other"], signer=KEYS["other"]), at=NOW - 60)
+    assert judge(SOUND, other).ages == {"ocsp 5": HOUR}
+
+
+def test_what_verified_before_is_not_verified_again() -> None:
+    cache, given = OcspCache(capacity=1), (SOUND.der(),)
+    responses = cache.parse(given)
+    assert cache.parse(given) is responses
+    arguments = (responses, SUBJECT, ISSUER, ISSUER.public_bytes(Encoding.DER))
+    first, second = cache.newest(*arguments), cache.newest(*arguments)
+    assert first is not None
+    assert second is not None
+    assert first[1] is second[1]
+    forged = OcspResponses.parse([replace(SOUND, forged=True).der()])
+    found = cache.newest(forged, *arguments[1:])
+    assert found is not None
+    assert isinstance(found[1], str)
+    third = cache.newest(*arguments)
+    assert third is not None
+    assert third[1] is first[1], "what is not authentic pushes nothing out"
+
+
+def test_how_many_responses_are_read() -> None:
+    der = SOUND.der()
+    many = [der[:-2] + index.to_bytes(2, "big") for index in range(MAX_RESPONSES + 1)]
+    assert len(OcspResponses.parse(many[:-1]).by_serial[5]) == MAX_RESPONSES
+    assert len(OcspResponses.parse([der] * (MAX_RESPONSES + 1)).by_serial[5]) == 1, "the same one counts once"
+    with pytest.raises(MalformedError, match=f"more than {MAX_RESPONSES}"):
+        OcspResponses.parse(many)
+
+
+def test_how_long_a_response_may_be() -> None:
+    with pytest.raises(MalformedError, match="cannot be read"):
+        OcspResponses.parse([bytes(MAX_RESPONSE_SIZE)])
+    with pytest.raises(MalformedError, match=f"{MAX_RESPONSE_SIZE + 1} bytes, at most"):
+        OcspResponses.parse([bytes(MAX_RESPONSE_SIZE + 1)])
+
+
+def test_a_response_that_is_none() -> None:
+    for status in ocsp.OCSPResponseStatus:
+        if status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            refusal = ocsp.OCSPResponseBuilder.build_unsuccessful(status).public_bytes(Encoding.DER)
+            with pytest.raises(MalformedError, match=f"status {status.name}"):
+                OcspResponses.parse([refusal])
+
+
+def test_extensions_of_a_response() -> None:
+    for extensions in (
+        ((UNKNOWN, False),),
+        ((x509.OCSPNonce(b"n" * MAX_NONCE_SIZE), True),),
+        ((x509.OCSPNonce(b"n"), False), (UNKNOWN, False)),
+    ):
+        assert judge(replace(SOUND, extensions=extensions)).findings == {}
+    with pytest.raises(MalformedError, match=r"1\.2\.3\.4"):
+        judge(replace(SOUND, extensions=((UNKNOWN, True),)))
+    with pytest.raises(MalformedError, match=r"1\.2\.3\.4"):
+        judge(replace(SOUND, extensions=((UNKNOWN, True), (x509.OCSPNonce(b"n"), False))))
+    with pytest.raises(MalformedError, match="a nonce that is too long"):
+        judge(replace(SOUND, extensions=((x509.OCSPNonce(b"n" * (MAX_NONCE_SIZE + 1)), False),)))
+
+
+@pytest.mark.parametrize(
+    ("answered", "asked", "codes"),
+    [(b"n", b"n", set()), (b"n", b"m", {"OCSP_NONCE"}), (None, b"m", set()), (b"n", None, set())],
+)
+def test_nonces(answered: bytes | None, asked: bytes | None, codes: set[str]) -> None:
+    extensions = () if answered is None else ((x509.OCSPNonce(answered), False),)
+    outcome = judge(replace(SOUND, extensions=extensions), rules=OcspRules(nonce=asked))
+    assert set(outcome.findings) == codes
+    assert ("OCSP_NONCE" in outcome.passed) is (answered is not None and asked == answered)
+
+
+@pytest.mark.parametrize(
+    ("now", "max_age", "current"),
+    [
+        (NOW - HOUR - 1, None, False),
+        (NOW - HOUR, None, True),
+        (NOW + HOUR - 1, None, True),
+        (NOW + HOUR, None, False),
+        (NOW + HOUR, 2 * HOUR + 1, True),
+        (NOW + HOUR, 2 * HOUR, False),
+        (NOW + HOUR - 1, 0, True),
+    ],
+)
+def test_the_window(now: int, max_age: int | None, current: bool) -> None:
+    outcome = judge(SOUND, now=now, rules=OcspRules(max_age=max_age))
+    assert set(outcome.findings) == (set() if current else {"OCSP_WINDOW"})
+    assert bool(outcome.ages) is current
