@@ -87,13 +87,13 @@ class Maintenance:
             leases.forget_spent(connection, epoch=max(0, broker.epochs.first_useful(now) - 1))
             return expire(connection, now=now)
 
-        self._forget_evidence(now)
         ended = total = broker.commit(unit)
         while ended:
             ended = broker.commit(lambda connection: expire(connection, now=now))
             total += ended
         if total:
             _LOG.info("leases expired", count=total)
+        self._forget_evidence(now)
 
     def _forget_evidence(self, now: int) -> None:
         """Remove appraisals that are old enough, in transactions so short that calls do not wait for them."""

@@ -31,7 +31,9 @@ NODE: Final = "node"
 
 _FINDINGS: Final = "keystead.findings"
 _REFERENCE: Final = "reference_"
-"""Roles and options about reference values; whoever brings other values brings no signatures of these."""
+"""Roles and options about reference values and who signs them."""
+
+_SIGNATURES: Final = "signatures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,8 @@ class Alternative:
 
     Attributes:
         material: all that trust is made of.
-        files: instead of all files of their role (`keybroker.trust.ROLES`), laid over `material`.
+        files: instead of all files of their role (`keybroker.trust.ROLES`), laid over `material`. Reference values that
+            come without signatures come without signers too.
         bundle: the compiled appraisal pack's file.
         data: laid over the pack's own data.
         now: the time, integer seconds since the Unix epoch.
@@ -202,12 +205,19 @@ class Alternative:
         """`inputs` with these in their place."""
         material = self.material or inputs.material
         files, options = dict(material.files), dict(material.options)
-        if "reference_values" in self.files:
+        if _SIGNATURES in self.files:
+            names = {file.name for file in self.files[_SIGNATURES]}
+            others = (file for file in material.of(_SIGNATURES) if file.name not in names)
+            files[_SIGNATURES] = (*others, *self.files[_SIGNATURES])
+        elif "reference_values" in self.files:
             files = {role: each for role, each in files.items() if not role.startswith(_REFERENCE)}
             options = {name: each for name, each in options.items() if not name.startswith(_REFERENCE)}
         return replace(
             inputs,
-            material=Material(MappingProxyType({**files, **self.files}), MappingProxyType(options)),
+            material=Material(
+                MappingProxyType(files | {role: each for role, each in self.files.items() if role != _SIGNATURES}),
+                MappingProxyType(options),
+            ),
             policy=Policy(
                 inputs.policy.bundle if self.bundle is None else self.bundle,
                 inputs.policy.data if self.data is None else self.data,

@@ -36,7 +36,7 @@ EXPORT_HELP: Final = with_examples(
 REPLAY_HELP: Final = with_examples(
     "Run an appraisal again: on what it rested on then, to byte-identical claims, and, where an option says so, on "
     "something else to see what that would change. Exit code 1: the claims are not identical, or the verdict differs.",
-    "evidence replay appraisal.json --key log.vkey",
+    "evidence replay appraisal.json --log-key log.vkey",
     "evidence replay appraisal.json --crl Genoa-today.crl --reference accepted-2027.toml --at 2026-12-01",
     "evidence replay 4711 --today --profile clients/auditor.toml",
 )
@@ -84,9 +84,9 @@ def replay(
         ),
     ],
     *,
-    key: Annotated[
+    log_key: Annotated[
         str | None,
-        typer.Option("--key", metavar="VKEY", help="The log's verifier key: prove that the record is in the log."),
+        typer.Option("--log-key", metavar="VKEY", help="The log's verifier key: prove that the record is in the log."),
     ] = None,
     today: Annotated[
         bool,
@@ -100,7 +100,9 @@ def replay(
     crl: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Use this revocation list; repeat.")] = None,
     rim: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Use this reference manifest; repeat.")] = None,
     ocsp: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Use this OCSP response; repeat.")] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Use these reference values.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Use these reference values; signed where FILE.jws is there.")
+    ] = None,
     policy: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Use this compiled appraisal pack (`keystead policy build`).")
     ] = None,
@@ -115,7 +117,7 @@ def replay(
 
     package, circumstances = _open(record, broker, today=today)
     entry = replaying.entry(package)
-    proven = None if key is None else _prove(package, key)
+    proven = None if log_key is None else _prove(package, log_key)
     run = replaying.replay(package)
     named, alternative = _alternative(
         circumstances,
@@ -246,7 +248,7 @@ class _Report:
 
     def _proof_text(self) -> str:
         if self.proven is None:
-            return "not proven to be in the log: give --key"
+            return "not proven to be in the log: give --log-key"
         return "proven to be in the log" if self.proven.ok else "NOT proven to be in the log"
 
 
@@ -298,7 +300,7 @@ def _prove(package: Package, key: str) -> BundleResult:
 
     entry = replaying.entry(package)
     if entry is None:
-        raise UsageError("--key: the appraisal comes without its record's proof; export it again")
+        raise UsageError("--log-key: the appraisal comes without its record's proof; export it again")
     return verify_bundle(entry[0], read_verifier(key))
 
 
@@ -312,6 +314,7 @@ def _alternative(
     settings: Path | None,
 ) -> tuple[tuple[str, ...], Alternative]:
     """What to judge by instead, in words and as it is; no words where nothing is."""
+    from attestation.reference.signature import SIGNATURE_SUFFIX
     from keybroker.replay import Alternative
     from keybroker.trust import TrustFile
     from policy.bundle import MAX_COMPRESSED
@@ -333,6 +336,10 @@ def _alternative(
         if paths:
             given[role] = tuple(TrustFile(str(path), _read(path, limit=_MAX_FILE)) for path in paths)
             named.append(f"{role.replace('_', ' ')} {', '.join(map(str, paths))}")
+    for path in files.get("reference_values") or ():
+        signature = path.with_name(f"{path.name}{SIGNATURE_SUFFIX}")
+        if signature.is_file():
+            given["signatures"] = (TrustFile(str(path), _read(signature, limit=_MAX_FILE)),)
     if policy is not None:
         bundle = _read(policy, limit=MAX_COMPRESSED)
         named.append(f"the policy {policy}")
