@@ -15,6 +15,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from attestation.composite import NodeEvidence
+from attestation.reference.signature import REFERENCE_VALUES_TYPE, load_private_key, sign_detached
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attester.collect.simulated import SimulatedCollector
 from attester.handshake import collect_evidence
@@ -23,7 +24,7 @@ from keybroker import assets, challenge, estate, jobs, release
 from keybroker.broker import Broker
 from keybroker.config import BrokerConfig
 from keybroker.grants import SignedGrant
-from keybroker.initialise import Installation, initialise
+from keybroker.initialise import REFERENCE_KEY, Installation, initialise
 from keybroker.principals import Principal, Role
 from keybroker.release import Granted
 from keybroker.services.convert import grant_message, node_evidence
@@ -189,7 +190,10 @@ def trust(installation: Installation, vendors: SimulatedVendors, *, now: int) ->
     crls = {f"{number}.crl": crl for number, crl in enumerate(vendors.collateral(this_update=now - 60).crls)}
     for name, data in (amd | crls | {"nvidia.der": vendors.nvidia.root_der}).items():
         (folder / name).write_bytes(data)
-    (folder / "reference.toml").write_text(reference_values(), "utf-8")
+    values = reference_values(now=now).encode("utf-8")
+    key = load_private_key((folder / REFERENCE_KEY).read_bytes(), name=REFERENCE_KEY)
+    (folder / "reference.toml").write_bytes(values)
+    (folder / "reference.toml.jws").write_text(sign_detached(values, key=key, kind=REFERENCE_VALUES_TYPE), "ascii")
     text = installation.config.read_text("utf-8")
     for old, new in (
         ("simulated_amd_roots = []", f"simulated_amd_roots = {toml(amd)}"),

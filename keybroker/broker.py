@@ -33,7 +33,7 @@ from keybroker.keys.signing import SigningKey
 from keybroker.policies import Policies
 from keybroker.principals import Principal
 from keybroker.refusals import BROKER_ACTOR, RefusalLimiter
-from keybroker.store import idempotency
+from keybroker.store import floors, idempotency
 from keybroker.store.commit import GroupCommitter
 from keybroker.store.engine import open_engine, read
 from keybroker.store.migrate import check_current
@@ -170,7 +170,12 @@ class Broker:
         engine = open_engine(config.database_url, pool_size=config.limits.workers + 4)
         check_current(engine)
         broker = cls(config, engine=engine, keys=keys, policies=policies, trust=trust, clock=clock)
-        broker.sequencer.initialise(clock())
+        try:
+            broker.commit(lambda connection: floors.raise_floors(connection, trust.floors, now=clock()))
+            broker.sequencer.initialise(clock())
+        except BaseException:
+            broker.close()
+            raise
         return broker
 
     def close(self) -> None:
@@ -258,6 +263,7 @@ class Broker:
 
     def record_start(self) -> None:
         """Remember that this broker started, under which policies, and whether it trusts simulated hardware."""
+        source = self.trust.reference.source
         record = Record.build(
             kind=Kind.BROKER_STARTED,
             time=self.clock(),
@@ -268,6 +274,9 @@ class Broker:
                 "appraisal_policy_digest": self.policies.appraisal.digest,
                 "simulated_roots_trusted": self.trust.simulated,
                 "simulated_allowed_by_policy": self.policies.settings.allow_simulated,
+                "reference_values_digest": "" if source is None else source.digest.hex(),
+                "advisories_digest": tuple(table.source.digest.hex() for table in self.trust.reference.advisories),
+                "reference_values_unsigned": bool(self.trust.unsigned),
             },
         )
         self.commit(lambda connection: append(connection, record))

@@ -14,6 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from attestation.reference.document import instant
+from attestation.reference.signature import (
+    REFERENCE_VALUES_TYPE,
+    SIGNATURE_SUFFIX,
+    private_pem,
+    public_pem,
+    sign_detached,
+)
 from audit.log import append
 from audit.note import NoteSigner
 from audit.records import Kind, Record, Result
@@ -21,7 +31,8 @@ from audit.sequencer import Sequencer
 from keybroker import pki, requests
 from keybroker.broker import GRANT_KEY, LOG_KEY, RESULT_KEY, ROOT_KEY, log_origin
 from keybroker.config import CONFIG_NAME, BrokerConfig
-from keybroker.errors import AlreadyInitialisedError
+from keybroker.errors import AlreadyInitialisedError, SigningKeyError
+from keybroker.keys.files import write_secret
 from keybroker.keys.root import FileRootKey
 from keybroker.keys.signing import SigningKey
 from keybroker.principals import Principal, Role
@@ -31,6 +42,9 @@ from keybroker.store.migrate import migrate
 
 LOG_VERIFIER_KEY: Final = "log.vkey"
 RESULT_PUBLIC_KEY: Final = "result.pub.pem"
+REFERENCE_VALUES: Final = "reference.toml"
+REFERENCE_KEY: Final = "reference.key"
+REFERENCE_PUBLIC_KEY: Final = "reference.pub"
 CLIENTS: Final = "clients"
 _FACTORY: Final = (
     Principal(Role.OPERATOR, "operator", None),
@@ -60,6 +74,11 @@ key = "tls/broker.key"
 [attestation]
 # What is accepted: without reference values no evidence is. See docs/operations.md.
 reference_values = "reference.toml"
+# Who must have signed them (PEM); after a change: keystead reference sign reference.toml --key reference.key
+# Keep that key away from this machine: whoever has it decides what is accepted. See docs/reference-values.md.
+reference_signers = ["reference.pub"]
+# Tables of published attacks, signed like the reference values; "shipped" is the one that comes with Keystead.
+advisories = ["shipped"]
 # Simulators' roots (DER). For demonstrations and tests only; the broker says so at every start.
 simulated_amd_roots = []
 simulated_nvidia_roots = []
@@ -88,6 +107,12 @@ nonce_seconds = 172800
 _REFERENCE: Final = """\
 # Reference values: what this broker accepts. A section that is absent accepts nothing of its kind.
 # The minima are examples of firmware levels in the field at the time of writing: set your own from AMD's bulletins.
+# After every change raise the serial and sign again: keystead reference sign reference.toml --key reference.key
+
+[about]
+issuer = {issuer}
+serial = 1
+issued = "{issued}"
 
 [snp]
 policy_allowed = ["SMT"]
@@ -246,7 +271,7 @@ def _build(
         database=json.dumps(database or "sqlite:///keystead.db"),
     )
     pki.write_new(draft / CONFIG_NAME, text.encode("utf-8"))
-    pki.write_new(draft / "reference.toml", _REFERENCE.encode("utf-8"))
+    _write_reference_values(draft, issuer=name, now=now)
     config = BrokerConfig.load(draft)
 
     FileRootKey.create(draft / "keys" / ROOT_KEY)
@@ -284,6 +309,17 @@ def _build(
     finally:
         engine.dispose()
     return [profile_name(principal) for principal in principals]
+
+
+def _write_reference_values(draft: Path, *, issuer: str, now: int) -> None:
+    """First reference values, a key to sign them with, and the signature."""
+    key = Ed25519PrivateKey.generate()
+    values = _REFERENCE.format(issuer=json.dumps(issuer), issued=instant(now)).encode("utf-8")
+    write_secret(draft / REFERENCE_KEY, private_pem(key), error=SigningKeyError)
+    pki.write_new(draft / REFERENCE_PUBLIC_KEY, public_pem(key.public_key()))
+    pki.write_new(draft / REFERENCE_VALUES, values)
+    signature = sign_detached(values, key=key, kind=REFERENCE_VALUES_TYPE)
+    pki.write_new(draft / f"{REFERENCE_VALUES}{SIGNATURE_SUFFIX}", f"{signature}\n".encode("ascii"))
 
 
 def _client(

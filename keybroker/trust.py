@@ -6,6 +6,7 @@ is run again (`keybroker.replay`) on the same bytes through the same function.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,17 +17,46 @@ from cryptography import x509
 from attestation.errors import AttestationError
 from attestation.nvgpu.endorsements import NvGpuAnchors
 from attestation.nvswitch.endorsements import NvSwitchAnchors
+from attestation.reference.advisories import parse_advisories
+from attestation.reference.document import Source
+from attestation.reference.shipped import SHIPPED, shipped_advisories
+from attestation.reference.signature import (
+    ADVISORIES_TYPE,
+    REFERENCE_VALUES_TYPE,
+    SIGNATURE_SUFFIX,
+    load_public_key,
+    verify_detached,
+)
 from attestation.reference.values import parse_reference_values
 from attestation.scheme import ReferenceValues, TrustAnchors
 from attestation.snp.endorsements import SnpAnchors
 from attestation.types import Collateral
 from keybroker.config import BrokerConfig
 from keybroker.errors import ConfigError
+from keybroker.store.floors import MAX_NUMBER, MAX_SOURCE, Floor
 
 _MAX_FILE: Final = 16 << 20
 
-ROLES: Final = ("simulated_amd_roots", "simulated_nvidia_roots", "crls", "rims", "ocsp", "reference_values")
-"""What a file can be for: the names of `[attestation]` in the configuration."""
+ROLES: Final = (
+    "simulated_amd_roots",
+    "simulated_nvidia_roots",
+    "crls",
+    "rims",
+    "ocsp",
+    "reference_values",
+    "reference_signers",
+    "advisories",
+    "shipped_advisories",
+    "signatures",
+)
+"""What a file can be for: the names of `[attestation]` in the configuration.
+
+Besides ``shipped_advisories``, the table of this release where it is asked for, and ``signatures``: of the reference
+values and of advisories, under the names of the files that they sign.
+"""
+
+OPTIONS: Final = ("reference_threshold",)
+"""What the configuration says beside files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +102,7 @@ class Trust:
         reference: what is accepted.
         collateral: CRLs, reference manifests and OCSP responses, where the configuration names them.
         simulated: True where any simulator's root is trusted.
+        floors: the numbers of the files, which must never go down (`keybroker.store.floors`).
         material: the bytes that all of this was made of.
     """
 
@@ -79,7 +110,17 @@ class Trust:
     reference: ReferenceValues
     collateral: Collateral
     simulated: bool
+    floors: tuple[Floor, ...]
     material: Material
+
+    @property
+    def unsigned(self) -> tuple[str, ...]:
+        """Names of configured reference values and advisories that nobody's signature vouches for."""
+        shipped = {file.name for file in self.material.of("shipped_advisories")}
+        sources = [table.source for table in self.reference.advisories]
+        if self.reference.source is not None:
+            sources.insert(0, self.reference.source)
+        return tuple(source.name for source in sources if not source.signers and source.name not in shipped)
 
     @classmethod
     def load(cls, config: BrokerConfig) -> Self:
@@ -96,8 +137,18 @@ class Trust:
             "rims": section.rims,
             "ocsp": section.ocsp,
             "reference_values": () if section.reference_values is None else (section.reference_values,),
+            "reference_signers": section.reference_signers,
+            "advisories": tuple(name for name in section.advisories if name != SHIPPED),
         }
-        return cls.of(Material(MappingProxyType({role: _files(config, names[role], role) for role in ROLES})))
+        files = {role: _files(config, each, role) for role, each in names.items()}
+        if SHIPPED in section.advisories:
+            name, content = shipped_advisories()
+            files["shipped_advisories"] = (TrustFile(name, content),)
+        if section.reference_signers:
+            signed = (*names["reference_values"], *names["advisories"])
+            files["signatures"] = tuple(_signatures(config, name) for name in signed)
+        options = {"reference_threshold": section.reference_threshold} if section.reference_signers else {}
+        return cls.of(Material(MappingProxyType(files), MappingProxyType(options)))
 
     @classmethod
     def of(cls, material: Material) -> Self:
@@ -106,7 +157,7 @@ class Trust:
         Raises:
             ConfigError: a file is not what it should be, or is for something that this release does not know.
         """
-        unknown = sorted({*material.files, *material.options} - set(ROLES))
+        unknown = sorted({*material.files, *material.options} - {*ROLES, *OPTIONS})
         if unknown:
             raise ConfigError(f"attestation.{unknown[0]}: this release does not know it")
         amd_roots, nvidia_roots = material.contents("simulated_amd_roots"), material.contents("simulated_nvidia_roots")
@@ -121,9 +172,7 @@ class Trust:
                 snp = snp.with_simulated(*amd_roots)
             if nvidia_roots:
                 nvgpu, nvswitch = nvgpu.with_simulated(*nvidia_roots), nvswitch.with_simulated(*nvidia_roots)
-            reference = ReferenceValues(snp=None, nvgpu=None)
-            for file in material.of("reference_values"):
-                reference = parse_reference_values(file.content, name=file.name)
+            reference = _reference(material)
         except AttestationError as error:
             raise ConfigError(f"attestation: {error}") from error
         return cls(
@@ -133,8 +182,101 @@ class Trust:
                 crls=material.contents("crls"), rims=material.contents("rims"), ocsp=material.contents("ocsp")
             ),
             simulated=bool(amd_roots or nvidia_roots),
+            floors=_floors(material, reference),
             material=material,
         )
+
+
+def _reference(material: Material) -> ReferenceValues:
+    """Reference values and advisories, each as its signers vouch for it.
+
+    Raises:
+        AttestationError: a file is not what it should be, or not signed as the configuration asks.
+    """
+    signers = [load_public_key(file.content, name=file.name) for file in material.of("reference_signers")]
+    threshold = int(material.options.get("reference_threshold", 1))
+    signatures = {file.name: file.content for file in material.of("signatures")}
+
+    def signed_by(file: TrustFile, kind: str) -> tuple[str, ...]:
+        if not signers:
+            return ()
+        return verify_detached(
+            signatures.get(file.name, b""),
+            file.content,
+            kind=kind,
+            signers=signers,
+            threshold=threshold,
+            name=file.name,
+        )
+
+    tables = [parse_advisories(file.content, name=file.name) for file in material.of("shipped_advisories")]
+    tables += [
+        parse_advisories(file.content, name=file.name, signers=signed_by(file, ADVISORIES_TYPE))
+        for file in material.of("advisories")
+    ]
+    for file in material.of("reference_values"):
+        signed = signed_by(file, REFERENCE_VALUES_TYPE)
+        return parse_reference_values(file.content, name=file.name, signers=signed, advisories=tables)
+    return ReferenceValues(snp=None, nvgpu=None, advisories=tuple(tables))
+
+
+def _floors(material: Material, reference: ReferenceValues) -> tuple[Floor, ...]:
+    """The number of every file that has one, by source.
+
+    Raises:
+        ConfigError: a number that cannot be kept, or two files of one source and number.
+    """
+    floors: list[Floor] = []
+    if reference.source is not None:
+        about = reference.source.about
+        floors.append(_floor("reference-values", reference.source, None if about is None else about.serial))
+    floors += [
+        _floor(f"advisories:{table.about.issuer}", table.source, table.about.serial) for table in reference.advisories
+    ]
+    for file in material.of("crls"):
+        listed = x509.load_der_x509_crl(file.content)
+        try:
+            number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        except x509.ExtensionNotFound:
+            continue
+        source = Source(name=file.name, digest=hashlib.sha256(file.content).digest())
+        floors.append(_floor(f"crl:{listed.issuer.rfc4514_string()}", source, number))
+    return tuple(_newest(floors))
+
+
+def _floor(source: str, file: Source, number: int | None) -> Floor:
+    if number is not None and number > MAX_NUMBER:
+        raise ConfigError(f"attestation: {file.name}: number {number} is larger than {MAX_NUMBER} and cannot be kept")
+    if len(source) > MAX_SOURCE:
+        raise ConfigError(f"attestation: {file.name}: the issuer's name is longer than {MAX_SOURCE} characters")
+    return Floor(source=source, name=file.name, number=number, digest=file.digest)
+
+
+def _newest(floors: Sequence[Floor]) -> list[Floor]:
+    """The floor with the highest number of each source: older files beside it are passed over by verification too."""
+    newest: dict[str, Floor] = {}
+    for floor in floors:
+        other = newest.get(floor.source)
+        if other is not None and other.number == floor.number and other.digest != floor.digest:
+            raise ConfigError(
+                f"attestation: {other.name} and {floor.name} are both number {floor.number} of {floor.source} and "
+                "differ; remove the wrong one"
+            )
+        if other is None or (floor.number or 0) > (other.number or 0):
+            newest[floor.source] = floor
+    return list(newest.values())
+
+
+def _signatures(config: BrokerConfig, name: str) -> TrustFile:
+    """The signatures over a file, from NAME.jws, under the name of the file that they sign."""
+    path = config.path(f"{name}{SIGNATURE_SUFFIX}")
+    if not path.exists():
+        raise ConfigError(
+            f"attestation.reference_signers: {config.path(name)} is not signed: {path.name} is missing. Sign it: "
+            f"keystead reference sign {config.path(name)} --key KEY, or remove reference_signers"
+        )
+    (file,) = _files(config, (f"{name}{SIGNATURE_SUFFIX}",), "reference_signers")
+    return TrustFile(name, file.content)
 
 
 def _parse(material: Material, role: str, load: Callable[[bytes], object]) -> None:

@@ -98,9 +98,9 @@ class AdvisorySection(Section):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     title: Line
-    published: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     products: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
     basis: Line
+    published: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] | None = None
     url: Line | None = None
     severity: Line | None = None
     enforced: bool = True
@@ -131,9 +131,9 @@ class Advisory:
     Attributes:
         id: the vendor's number, or the researchers' name where there is none.
         title: what it is about.
-        published: the day, as ``2024-12-10``.
         products: SEV-SNP product lines, or NVIDIA chips.
         basis: where the requirements were read.
+        published: the day, as ``2024-12-10``; None where it is not known.
         url, severity: as the vendor has them.
         enforced: does it fail, or inform?
         distrust: nothing of these products is believed.
@@ -149,9 +149,9 @@ class Advisory:
 
     id: str
     title: str
-    published: str
     products: frozenset[str]
     basis: str
+    published: str | None = None
     url: str | None = None
     severity: str | None = None
     enforced: bool = True
@@ -311,5 +311,5 @@ def _dumped(advisory: Advisory) -> dict[str, Json]:
         "minimum_driver": list(advisory.minimum_driver),
         "minimum_vbios": advisory.minimum_vbios,
     }
-    required = ("id", "title", "published", "products", "basis", "enforced", "distrust")
+    required = ("id", "title", "products", "basis", "enforced", "distrust")
     return {key: value for key, value in values.items() if key in required or value}

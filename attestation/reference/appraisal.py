@@ -13,7 +13,6 @@ from attestation.findings import CheckLog
 from attestation.reference import checks
 from attestation.reference.advisories import Advisory, AdvisoryTable
 from attestation.reference.bits import names_of
-from attestation.reference.checks import AdvisoryChecks
 from attestation.reference.devices import check_devices
 from attestation.reference.document import About
 from attestation.scheme import ReferenceValues
@@ -60,18 +59,19 @@ def _check_window(about: About, *, origin: str, now: int, log: CheckLog) -> None
 
 
 def _check_advisories(result: DeviceResult, *, reference: ReferenceValues, now: int, log: CheckLog) -> None:
-    vendor = checks.NVIDIA if result.scheme in _NVIDIA else checks.SNP
+    snp = result.scheme not in _NVIDIA
+    stale = checks.SNP_ADVISORIES_STALE if snp else checks.NVIDIA_ADVISORIES_STALE
     tables = [
         (table, concerned)
         for table in reference.advisories
-        if (concerned := [each for each in table.advisories if each.about_snp is (vendor is checks.SNP)])
+        if (concerned := [each for each in table.advisories if each.about_snp is snp])
     ]
-    if not tables and vendor is checks.SNP:
-        log.require(checks.SNP_NONE, ok=False, expected="a table of advisories", actual="none")
+    if not tables and snp:
+        log.require(checks.SNP_ADVISORIES_NONE, ok=False, expected="a table of advisories", actual="none")
     for table, concerned in tables:
         late = table.next_update + reference.advisories_grace
         log.require(
-            vendor.stale,
+            stale,
             ok=table.about.issued <= now < late,
             expected=f"from {table.about.issued} to {late}",
             actual=str(now),
@@ -79,7 +79,7 @@ def _check_advisories(result: DeviceResult, *, reference: ReferenceValues, now: 
             reference=str(table),
         )
         for advisory in concerned:
-            _check_advisory(advisory, result=result, reference=reference, table=table, vendor=vendor, log=log)
+            _check_advisory(advisory, result=result, reference=reference, table=table, log=log)
 
 
 def _check_advisory(
@@ -88,7 +88,6 @@ def _check_advisory(
     result: DeviceResult,
     reference: ReferenceValues,
     table: AdvisoryTable,
-    vendor: AdvisoryChecks,
     log: CheckLog,
 ) -> None:
     """One advisory; nothing where it is about another product or stepping than the one that is stated."""
@@ -98,11 +97,17 @@ def _check_advisory(
     # A version 2 report states no stepping: then the advisory is taken to be about it.
     if advisory.cpuids and cpuid is not None and cpuid not in advisory.cpuids:
         return
+    if advisory.about_snp:
+        unmet, distrusted = checks.SNP_ADVISORY_UNMET, checks.SNP_PRODUCT_DISTRUSTED
+        informs = checks.SNP_ADVISORY_NOT_ENFORCED
+    else:
+        unmet, distrusted = checks.NVIDIA_ADVISORY_UNMET, checks.NVIDIA_PRODUCT_DISTRUSTED
+        informs = checks.NVIDIA_ADVISORY_NOT_ENFORCED
     origin = f"{advisory.id} in {table}"
     if advisory.distrust:
         trusted = result.identity is not None and str(result.identity) in reference.devices.trusted_chips
         log.require(
-            vendor.distrusted if advisory.enforced else vendor.not_enforced,
+            distrusted if advisory.enforced else informs,
             ok=trusted,
             expected=f"another product, or a chip that is trusted in spite of it: {advisory.title}",
             actual=f"{product or 'a product that is not known'}, {result.identity or 'no proven identity'}",
@@ -110,8 +115,10 @@ def _check_advisory(
             reference=origin,
         )
     shortfalls = list(_shortfalls(advisory, result.claims))
+    if advisory.distrust and not shortfalls:
+        return
     log.require(
-        vendor.unmet if advisory.enforced else vendor.not_enforced,
+        unmet if advisory.enforced else informs,
         ok=not shortfalls,
         expected="; ".join(each.expected for each in shortfalls) or advisory.title,
         actual="; ".join(each.actual for each in shortfalls) or "met",

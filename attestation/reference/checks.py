@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from attestation.findings import Check, Severity
@@ -10,6 +9,9 @@ from attestation.findings import Check, Severity
 _RATS: Final = "RFC 9334, section 8.3 (reference values)"
 _LISTS: Final = "docs/reference-values.md, device lists"
 _TABLE: Final = "docs/reference-values.md, advisories"
+_ENFORCE: Final = "Read the vendor's bulletin; to refuse such platforms set enforced = true in a table of your own."
+_REPLACE: Final = "Replace the hardware, or name the chip in devices.trusted_chips if you can vouch for its custody."
+_RENEW: Final = "Get the issuer's current table, or declare advisories_grace in the reference values."
 
 REFERENCE_WINDOW = Check(
     "REFERENCE_VALUES_WINDOW",
@@ -39,68 +41,36 @@ IDENTITY_NOT_ALLOWED = Check(
     _LISTS,
     "Add the device to devices.allowed after having inspected it, or keep it out.",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvisoryChecks:
-    """The rules about one vendor's advisories.
-
-    Attributes:
-        unmet: an advisory asks for what the evidence does not show.
-        not_enforced: the same of an advisory that its table does not enforce; it only informs.
-        distrusted: an advisory distrusts the product altogether.
-        stale: the table is past its next update.
-    """
-
-    unmet: Check
-    not_enforced: Check
-    distrusted: Check
-    stale: Check
-
-    @property
-    def all(self) -> tuple[Check, ...]:
-        """Each of them."""
-        return (self.unmet, self.not_enforced, self.distrusted, self.stale)
-
-
-def _advisory_checks(prefix: str, components: str) -> AdvisoryChecks:
-    return AdvisoryChecks(
-        unmet=Check(
-            f"{prefix}_ADVISORY_UNMET",
-            "the platform has what a published advisory asks for",
-            "advisory",
-            _TABLE,
-            f"Install the {components} or change the settings that the advisory names, then attest again.",
-        ),
-        not_enforced=Check(
-            f"{prefix}_ADVISORY_NOT_ENFORCED",
-            "the platform has what an advisory asks for that the table does not enforce",
-            "advisory",
-            _TABLE,
-            "Read the vendor's bulletin; to refuse such platforms set enforced = true in a table of your own.",
-            Severity.INFORM,
-        ),
-        distrusted=Check(
-            f"{prefix}_PRODUCT_DISTRUSTED",
-            "no advisory distrusts the product, or this chip is trusted in spite of it",
-            "product",
-            _TABLE,
-            "Replace the hardware, or name the chip in devices.trusted_chips if you can vouch for its custody.",
-        ),
-        stale=Check(
-            f"{prefix}_ADVISORIES_STALE",
-            "the table of advisories is one of today: issued, and not past its next update",
-            "advisories",
-            _TABLE,
-            "Get the issuer's current table, or declare advisories_grace in the reference values.",
-        ),
-    )
-
-
-SNP: Final = _advisory_checks("SNP", "firmware or microcode")
-NVIDIA: Final = _advisory_checks("NVIDIA", "driver or firmware")
-
-SNP_NONE = Check(
+SNP_ADVISORY_UNMET = Check(
+    "SNP_ADVISORY_UNMET",
+    "the platform has what a published advisory asks for",
+    "advisory",
+    _TABLE,
+    "Install the firmware or microcode or change the settings that the advisory names, then attest again.",
+)
+SNP_ADVISORY_NOT_ENFORCED = Check(
+    "SNP_ADVISORY_NOT_ENFORCED",
+    "the platform has what an advisory asks for that the table does not enforce",
+    "advisory",
+    _TABLE,
+    _ENFORCE,
+    Severity.INFORM,
+)
+SNP_PRODUCT_DISTRUSTED = Check(
+    "SNP_PRODUCT_DISTRUSTED",
+    "no advisory distrusts the product, or this chip is trusted in spite of it",
+    "product",
+    _TABLE,
+    _REPLACE,
+)
+SNP_ADVISORIES_STALE = Check(
+    "SNP_ADVISORIES_STALE",
+    "the table of advisories is one of today: issued, and not past its next update",
+    "advisories",
+    _TABLE,
+    _RENEW,
+)
+SNP_ADVISORIES_NONE = Check(
     "SNP_ADVISORIES_NONE",
     "a table of advisories was given",
     "advisories",
@@ -108,14 +78,49 @@ SNP_NONE = Check(
     "Name one (attestation.advisories, --advisories): without it the minima of the reference values hold alone.",
     Severity.INFORM,
 )
+NVIDIA_ADVISORY_UNMET = Check(
+    "NVIDIA_ADVISORY_UNMET",
+    "the platform has what a published advisory asks for",
+    "advisory",
+    _TABLE,
+    "Install the driver or firmware or change the settings that the advisory names, then attest again.",
+)
+NVIDIA_ADVISORY_NOT_ENFORCED = Check(
+    "NVIDIA_ADVISORY_NOT_ENFORCED",
+    "the platform has what an advisory asks for that the table does not enforce",
+    "advisory",
+    _TABLE,
+    _ENFORCE,
+    Severity.INFORM,
+)
+NVIDIA_PRODUCT_DISTRUSTED = Check(
+    "NVIDIA_PRODUCT_DISTRUSTED",
+    "no advisory distrusts the product, or this chip is trusted in spite of it",
+    "product",
+    _TABLE,
+    _REPLACE,
+)
+NVIDIA_ADVISORIES_STALE = Check(
+    "NVIDIA_ADVISORIES_STALE",
+    "the table of advisories is one of today: issued, and not past its next update",
+    "advisories",
+    _TABLE,
+    _RENEW,
+)
 
 CHECKS: Final[tuple[Check, ...]] = (
     REFERENCE_WINDOW,
     IDENTITY_DENIED,
     IDENTITY_HIDDEN,
     IDENTITY_NOT_ALLOWED,
-    *SNP.all,
-    SNP_NONE,
-    *NVIDIA.all,
+    SNP_ADVISORY_UNMET,
+    SNP_ADVISORY_NOT_ENFORCED,
+    SNP_PRODUCT_DISTRUSTED,
+    SNP_ADVISORIES_STALE,
+    SNP_ADVISORIES_NONE,
+    NVIDIA_ADVISORY_UNMET,
+    NVIDIA_ADVISORY_NOT_ENFORCED,
+    NVIDIA_PRODUCT_DISTRUSTED,
+    NVIDIA_ADVISORIES_STALE,
 )
 """All of them, for the registry."""

@@ -94,17 +94,10 @@ def verify_detached(
     """
     if threshold < 1 or threshold > len(signers):
         raise ReferenceSignatureError(f"{name}: {threshold} signers are asked for and {len(signers)} are known")
-    if len(signatures) > MAX_SIGNATURE_FILE:
-        raise ReferenceSignatureError(f"{name}: its signatures are longer than {MAX_SIGNATURE_FILE} bytes")
     known = {key_id(signer): signer for signer in signers}
-    lines = signatures.splitlines()
-    if len(lines) > MAX_SIGNATURES:
-        raise ReferenceSignatureError(f"{name}: {len(lines)} signatures, at most {MAX_SIGNATURES} are allowed")
     verified: set[str] = set()
     others: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        where = f"{name}: signature {number}"
-        claimed = _claimed_signer(line, kind=kind, where=where)
+    for number, (claimed, line) in enumerate(signature_lines(signatures, kind=kind, name=name), start=1):
         if claimed not in known:
             others.add(claimed)
             continue
@@ -112,8 +105,8 @@ def verify_detached(
             _JWS.decode_complete(line, known[claimed], algorithms=[_ALGORITHM], detached_payload=payload)
         except jwt.PyJWTError:
             raise ReferenceSignatureError(
-                f"{where}: does not verify with key {claimed}: the file was changed after it was signed, or the "
-                f"signature is another file's. Sign it again: keystead reference sign {name}"
+                f"{name}: signature {number}: does not verify with key {claimed}: the file was changed after it was "
+                f"signed, or the signature is another file's. Sign it again: keystead reference sign {name}"
             ) from None
         verified.add(claimed)
     if len(verified) < threshold:
@@ -123,6 +116,23 @@ def verify_detached(
             f"have; {found}. Sign it with a known key: keystead reference sign {name}"
         )
     return tuple(sorted(verified))
+
+
+def signature_lines(signatures: bytes, *, kind: str, name: str) -> list[tuple[str, str]]:
+    """Each well-formed signature with the key id that it claims, in order; nothing is verified.
+
+    Raises:
+        ReferenceSignatureError: too many or too long, malformed, or of another kind.
+    """
+    if len(signatures) > MAX_SIGNATURE_FILE:
+        raise ReferenceSignatureError(f"{name}: its signatures are longer than {MAX_SIGNATURE_FILE} bytes")
+    lines = signatures.splitlines()
+    if len(lines) > MAX_SIGNATURES:
+        raise ReferenceSignatureError(f"{name}: {len(lines)} signatures, at most {MAX_SIGNATURES} are allowed")
+    return [
+        (_claimed_signer(line, kind=kind, where=f"{name}: signature {number}"), line.decode("ascii"))
+        for number, line in enumerate(lines, start=1)
+    ]
 
 
 def _claimed_signer(line: bytes, *, kind: str, where: str) -> str:

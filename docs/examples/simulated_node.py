@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import attester
+from attestation.reference.document import instant
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.snp import CURRENT_TCB
 from attestation.snp.abi import Product
@@ -64,6 +65,8 @@ def make(directory: Path, name: str, *, gpus: int, now: int) -> None:
     (directory / "nvidia.der").write_bytes(vendors.nvidia.root_der)
     tcb = CURRENT_TCB[PRODUCT]
     (directory / "reference.toml").write_text(
+        # A demonstration outlives the table of advisories that it is shown with.
+        f'advisories_grace = 315360000\n\n[about]\nissuer = "simulated"\nserial = 1\nissued = "{instant(now)}"\n\n'
         f'[snp]\npolicy_allowed = ["SMT"]\n\n[snp.minimum_tcb.{PRODUCT.value}]\n'
         f"bl = {tcb.bl}\ntee = {tcb.tee}\nsnp = {tcb.snp}\nucode = {tcb.ucode}\n\n"
         '[nvgpu]\nproducts = ["GH100"]\nmodes = ["spt"]\n'

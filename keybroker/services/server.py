@@ -202,6 +202,12 @@ def _announce(broker: Broker) -> None:
             nvidia=list(broker.config.attestation.simulated_nvidia_roots),
             allowed_by_policy=broker.policies.settings.allow_simulated,
         )
+    if broker.trust.unsigned:
+        _LOG.warning(
+            "UNSIGNED REFERENCE VALUES: whoever can write these files decides what is accepted; sign them and name "
+            "reference_signers in the configuration",
+            files=list(broker.trust.unsigned),
+        )
     _LOG.info(
         "policies",
         appraisal=broker.policies.appraisal.digest,

@@ -347,3 +347,14 @@ EPOCH_KEY: Final = Table(
     Column("wrapped", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
+
+COLLATERAL_FLOOR: Final = Table(
+    "collateral_floor",
+    METADATA,
+    # Whose number it is: a CRL's issuer, the reference values, a table of advisories.
+    Column("source", String(512), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    CheckConstraint("number >= 0", name="number"),
+)

@@ -33,6 +33,7 @@ ANSWERS_NO: Final = frozenset(
         "UNWRAP_FAILED",
         "BAD_NOTE_SIGNATURE",
         "BAD_MERKLE_PROOF",
+        "BAD_REFERENCE_SIGNATURE",
     }
 )
 """Codes of errors that answer the question with "no". Every other error means that there is no answer."""

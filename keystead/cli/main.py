@@ -60,6 +60,7 @@ ROOMS: Final[dict[str, Room]] = {
     "job": Room("keystead.cli.job", "app", "Authorize jobs, look at them, end them.", _FACTORY),
     "audit": Room("keystead.cli.audit", "app", "Ask the log who used what; prove and verify it.", _FACTORY),
     "evidence": Room("keystead.cli.evidence", "app", "Verify and inspect attestation evidence.", _OFFLINE),
+    "reference": Room("keystead.cli.reference", "app", "Sign and check reference values and advisories.", _OFFLINE),
     "policy": Room("keystead.cli.policy", "app", "Check, test, build and evaluate Rego policies.", _OFFLINE),
     "seal": Room("keystead.cli.seal", "seal_app", "Seal files: weights, datasets, checkpoints.", _OFFLINE),
     "open": Room("keystead.cli.seal", "open_app", "Open or verify sealed files.", _OFFLINE),

@@ -19,6 +19,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import attester
+from attestation.reference.signature import REFERENCE_VALUES_TYPE, load_private_key, sign_detached
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.snp import CURRENT_TCB
 from attestation.snp.abi import Product
@@ -44,6 +45,12 @@ from keystead.v1 import (
 )
 
 REFERENCE = """
+advisories_grace = 315360000  # the tests outlive the shipped table
+[about]
+issuer = "tests"
+serial = 2
+issued = "2026-01-01T00:00:00Z"
+
 [snp]
 policy_allowed = ["SMT"]
 
@@ -57,6 +64,14 @@ policy_allowed = ["SMT"]
 products = ["GH100", "GB100"]
 modes = ["spt", "mpt", "ppcie"]
 """
+
+
+def write_reference_values(directory: Path, text: str) -> None:
+    """Replace an installation's reference values by `text`, signed with the installation's own key."""
+    key = load_private_key((directory / "reference.key").read_bytes(), name="reference.key")
+    (directory / "reference.toml").write_text(text)
+    signature = sign_detached(text.encode(), key=key, kind=REFERENCE_VALUES_TYPE)
+    (directory / "reference.toml.jws").write_text(signature)
 
 
 def reference_toml(minimum: Any) -> str:
@@ -322,7 +337,7 @@ def install(
         (directory / name).write_bytes(vendors.amd.certificates[product].ark)
         names.append(name)
     (directory / "nvidia.der").write_bytes(vendors.nvidia.root_der)
-    (directory / "reference.toml").write_text(reference_toml(CURRENT_TCB))
+    write_reference_values(directory, reference_toml(CURRENT_TCB))
     crls = []
     for number, crl in enumerate(vendors.collateral(this_update=int(time.time()) - 60).crls):
         (directory / f"crl{number}.der").write_bytes(crl)

@@ -11,7 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from attestation.nvgpu.abi import Mode
+from attestation.reference.document import instant
+from attestation.reference.signature import REFERENCE_VALUES_TYPE, SIGNATURE_SUFFIX, public_pem, sign_detached
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.nvgpu import Architecture, GpuConfiguration, SimulatedGpu
 from attestation.simulator.snp import CURRENT_TCB, SnpDefect
@@ -34,6 +38,7 @@ SITES: Final = {"ber1": ("DE", "Berlin 1", "ACME Rechenzentrum GmbH"), "iad1": (
 """Jurisdiction, facility and operator by site."""
 
 REFERENCE_VALUES: Final = "reference-values.toml"
+REFERENCE_SIGNER: Final = "reference-values.pub"
 _SWITCHES: Final = 4
 
 
@@ -159,7 +164,9 @@ class Factory:
         return cls(machines, vendors, now)
 
     def write(self, folder: Path) -> tuple[list[str], list[str], list[str]]:
-        """Write roots, revocation lists and reference values for the broker's configuration to name.
+        """Write roots, revocation lists and signed reference values for the broker's configuration to name.
+
+        The key that signs is forgotten: the demo changes no reference values.
 
         Returns:
             The file names of the AMD roots, the NVIDIA root and the revocation lists.
@@ -173,13 +180,27 @@ class Factory:
         }
         for name, data in (amd | nvidia | crls).items():
             (folder / name).write_bytes(data)
-        (folder / REFERENCE_VALUES).write_text(reference_values(), encoding="utf-8")
+        values, key = reference_values(now=self.now).encode("utf-8"), Ed25519PrivateKey.generate()
+        signature = sign_detached(values, key=key, kind=REFERENCE_VALUES_TYPE)
+        (folder / REFERENCE_VALUES).write_bytes(values)
+        (folder / f"{REFERENCE_VALUES}{SIGNATURE_SUFFIX}").write_text(f"{signature}\n", encoding="ascii")
+        (folder / REFERENCE_SIGNER).write_bytes(public_pem(key.public_key()))
         return list(amd), list(nvidia), list(crls)
 
 
-def reference_values() -> str:
-    """What the demo's operator accepts: the current TCB or a newer one, and GPUs of two generations."""
-    lines = ["[snp]", 'policy_allowed = ["SMT"]']
+def reference_values(*, now: int) -> str:
+    """What the demo's operator accepts, issued at `now`: the current TCB or a newer one, GPUs of two generations."""
+    lines = [
+        "advisories_grace = 315360000  # a demonstration may outlive the shipped table",
+        "",
+        "[about]",
+        'issuer = "the demo\'s operator"',
+        "serial = 1",
+        f'issued = "{instant(now)}"',
+        "",
+        "[snp]",
+        'policy_allowed = ["SMT"]',
+    ]
     for product, tcb in CURRENT_TCB.items():
         parts = {"bl": tcb.bl, "tee": tcb.tee, "snp": tcb.snp, "ucode": tcb.ucode, "fmc": tcb.fmc}
         lines += ["", f"[snp.minimum_tcb.{product.value}]"]

@@ -38,6 +38,7 @@ from keystead.cli.demo.factory import (
     ABROAD,
     DEBUGGED,
     GOOD,
+    REFERENCE_SIGNER,
     REFERENCE_VALUES,
     SITES,
     STALE,
@@ -526,6 +527,7 @@ def configure(config: Path, *, amd: Sequence[str], nvidia: Sequence[str], crls: 
     text = config.read_text(encoding="utf-8")
     changes = {
         'reference_values = "reference.toml"': f'reference_values = "simulated/{REFERENCE_VALUES}"',
+        'reference_signers = ["reference.pub"]': f'reference_signers = ["simulated/{REFERENCE_SIGNER}"]',
         "simulated_amd_roots = []": f"simulated_amd_roots = {_names(amd)}",
         "simulated_nvidia_roots = []": f"simulated_nvidia_roots = {_names(nvidia)}",
         "crls = []": f"crls = {_names(crls)}",

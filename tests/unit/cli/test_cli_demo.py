@@ -77,7 +77,7 @@ def test_the_configuration_trusts_what_it_names_and_nothing_else_changes(tmp_pat
 
 
 def test_reference_values_are_read_by_the_product() -> None:
-    values = parse_reference_values(reference_values().encode(), name="reference-values.toml")
+    values = parse_reference_values(reference_values(now=1_790_000_000).encode(), name="reference-values.toml")
     assert values.snp is not None
     assert values.nvgpu is not None
     assert len(values.snp.minimum_tcb) == 3
