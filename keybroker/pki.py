@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -86,8 +87,8 @@ def load_ca(certificate_path: Path, key_path: Path) -> Issued:
     try:
         certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
         key = load_pem_private_key(read_secret(key_path, limit=_MAX_PEM, error=SigningKeyError), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"certificate authority: {error}") from None
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
+        raise ConfigError(f"certificate authority: {error!s:.200}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{key_path}: not an EC private key")
     return Issued(certificate, key)

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Final, Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -74,7 +74,7 @@ class SigningKey:
         data = read_secret(path, limit=_LIMIT, error=SigningKeyError)
         try:
             private_key = load_pem_private_key(data, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
             raise SigningKeyError(f"{path}: not an unencrypted private key in PEM (PKCS#8)") from None
         if not isinstance(private_key, Ed25519PrivateKey):
             raise SigningKeyError(f"{path}: not an Ed25519 key; create one with `keystead init`")

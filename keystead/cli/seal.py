@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
@@ -74,8 +74,8 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
     """
     try:
         key = load_pem_private_key(_read_pem(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyMaterialError(f"{path}: not an unencrypted private key in PEM: {error}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
+        raise KeyMaterialError(f"{path}: not an unencrypted private key in PEM: {error!s:.200}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyMaterialError(f"{path}: not an Ed25519 key: openssl genpkey -algorithm ed25519 -out {path}")
     return key

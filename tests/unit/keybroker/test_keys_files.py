@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 from collections.abc import Callable
@@ -177,3 +178,14 @@ def test_other_private_keys_are_refused(tmp_path: Path) -> None:
         path.chmod(0o600)
         with pytest.raises(SigningKeyError, match=r"Ed25519|unencrypted"):
             SigningKey.load(path)
+
+
+def test_a_key_that_openssl_fails_on_is_refused(tmp_path: Path) -> None:
+    """An Ed25519 key of 31 bytes: the library reports an internal error for it, not a malformed key."""
+    der = bytes.fromhex("302d020100300506032b65700421041f") + bytes(31)
+    path = tmp_path / "key"
+    body = base64.b64encode(der).decode("ascii")
+    path.write_text(f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+    path.chmod(0o600)
+    with pytest.raises(SigningKeyError, match="private key"):
+        SigningKey.load(path)
