@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -209,8 +209,8 @@ def load_private_key(pem: bytes, *, name: str) -> Ed25519PrivateKey:
     """
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ManifestError(f"{name}: no private key in unencrypted PEM: {error}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
+        raise ManifestError(f"{name}: no private key in unencrypted PEM: {error!s:.200}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ManifestError(f"{name}: not an Ed25519 key; make one: keystead reference keygen")
     return key
