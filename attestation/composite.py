@@ -176,12 +176,12 @@ def verify_node(
 
 def _check_runtime_data(cpu: DeviceResult, *, report_data: bytes, log: CheckLog) -> bool:
     """Does authentic CPU evidence carry the hash of the runtime data?"""
-    stated, authentic = cpu.claims.get("report_data"), cpu.claims.get("authentic") is True
+    authentic, bound = cpu.claims.get("authentic") is True, cpu.bound_data
     return log.require(
         node_checks.RUNTIME_DATA,
-        ok=authentic and stated == report_data.hex(),
+        ok=authentic and bound == report_data,
         expected=f"authentic, {report_data.hex()}",
-        actual=f"{'authentic' if authentic else 'not authentic'}, {stated}",
+        actual=f"{'authentic' if authentic else 'not authentic'}, {bound.hex() or 'nothing'}",
         reference=THIS_SESSION,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from attestation.errors import MalformedError, UnsupportedError
 from attestation.nvgpu import verify as nvgpu
@@ -15,8 +16,11 @@ from attestation.nvgpu.abi import GpuEvidence, OpaqueType
 from attestation.nvswitch import verify as nvswitch
 from attestation.nvswitch.abi import OpaqueType as SwitchOpaqueType
 from attestation.nvswitch.abi import SwitchEvidence
+from attestation.snp import azure_hcl
+from attestation.snp import azure_verify as snp_azure
 from attestation.snp import verify as snp
 from attestation.snp.abi import REPORT_SIZE, AttestationReport
+from attestation.snp.cert_table import leaf_guid
 from attestation.snp.claims import report_claims
 from attestation.snp.endorsements import VekCertificate
 from attestation.types import Json
@@ -53,12 +57,14 @@ def detect_scheme(data: bytes) -> str:
     """
     if data.startswith(_SPDM_1_1_GET_MEASUREMENTS):
         return nvswitch.SCHEME if _is_switch(data) else nvgpu.SCHEME
+    if data.startswith(azure_hcl.SIGNATURE):
+        return snp_azure.SCHEME
     if len(data) == REPORT_SIZE:
         return snp.SCHEME
     raise MalformedError(
         "evidence",
         f"{len(data)} bytes that begin with {data[:4].hex() or 'nothing'} are neither an SNP attestation report "
-        f"({REPORT_SIZE} bytes) nor SPDM 1.1 GET_MEASUREMENTS (11e0…)",
+        f"({REPORT_SIZE} bytes) nor an HCL report (HCLA…) nor SPDM 1.1 GET_MEASUREMENTS (11e0…)",
     )
 
 
@@ -66,7 +72,8 @@ def inspect_evidence(data: bytes, *, certificates: tuple[bytes, ...] = (), schem
     """Describe every field of `data`.
 
     Args:
-        data: an SNP attestation report, or an SPDM measurements request with its response.
+        data: an SNP attestation report, alone or in Azure's HCL report, or an SPDM measurements request with its
+            response.
         certificates: DER, leaf first; an SNP leaf's certified values are described too.
         scheme: which scheme reads it; detected where None.
 
@@ -77,11 +84,25 @@ def inspect_evidence(data: bytes, *, certificates: tuple[bytes, ...] = (), schem
     name = detect_scheme(data) if scheme is None else scheme
     if name == snp.SCHEME:
         return _inspect_snp(data, certificates)
+    if name == snp_azure.SCHEME:
+        return _inspect_snp_azure(data, certificates)
     if name == nvgpu.SCHEME:
         return _inspect_nvgpu(data)
     if name == nvswitch.SCHEME:
         return _inspect_nvswitch(data)
     raise MalformedError("evidence", f"scheme {name!r:.40} is not known")
+
+
+def leaf_of(data: bytes, *, scheme: str) -> UUID | None:
+    """Which certificate of a host's certificate table signed SEV-SNP evidence, by its GUID; None for other evidence.
+
+    Raises:
+        MalformedError: the evidence cannot be decoded.
+        UnsupportedError: a report version that is not known.
+    """
+    if scheme == snp_azure.SCHEME:
+        return leaf_guid(AttestationReport.parse(azure_hcl.HclReport.parse(data).report))
+    return leaf_guid(AttestationReport.parse(data)) if scheme == snp.SCHEME else None
 
 
 def _is_switch(data: bytes) -> bool:
@@ -101,6 +122,18 @@ def _inspect_snp(data: bytes, certificates: tuple[bytes, ...]) -> Inspection:
     del fields["authentic"]
     fields["signature"] = {"algorithm": report.signature_algo, "r": f"{report.r:096x}", "s": f"{report.s:096x}"}
     return Inspection(snp.SCHEME, "AMD SEV-SNP attestation report", fields)
+
+
+def _inspect_snp_azure(data: bytes, certificates: tuple[bytes, ...]) -> Inspection:
+    hcl = azure_hcl.HclReport.parse(data)
+    runtime = azure_hcl.RuntimeData.parse(hcl.runtime_data)
+    inner = _inspect_snp(hcl.report, certificates)
+    fields = {
+        **inner.fields,
+        "azure": snp_azure.hcl_claims(hcl, runtime),
+        "runtime_data_is_what_report_data_states": inner.fields["report_data"] == hcl.expected_report_data.hex(),
+    }
+    return Inspection(snp_azure.SCHEME, "AMD SEV-SNP attestation report in an Azure HCL report", fields)
 
 
 def _inspect_nvgpu(data: bytes) -> Inspection:

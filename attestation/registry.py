@@ -16,7 +16,8 @@ from attestation.nvswitch import verify as nvswitch
 from attestation.profile import Profile
 from attestation.reference import checks as reference_checks
 from attestation.scheme import ReferenceValues, Scheme, TrustAnchors
-from attestation.snp import azure_hcl
+from attestation.snp import azure_checks as snp_azure_checks
+from attestation.snp import azure_verify as snp_azure
 from attestation.snp import checks as snp_checks
 from attestation.snp import verify as snp
 from attestation.types import Collateral, DeviceResult, Evidence
@@ -49,6 +50,41 @@ class SnpScheme:
             anchors=anchors.snp,
             reference=reference.snp,
             expected_report_data=expected,
+            now=now,
+            profile=profile,
+        )
+
+
+class SnpAzureHclScheme:
+    """AMD SEV-SNP in an HCL report of Azure's paravisor; `expected` is the ``user-data`` that the guest gave it."""
+
+    name: Final = snp_azure.SCHEME
+    slot_prefix: Final = "cpu"
+    checks: Final = snp_azure_checks.CHECKS
+
+    def verify(
+        self,
+        evidence: Evidence,
+        *,
+        expected: bytes | None,
+        collateral: Collateral,
+        anchors: TrustAnchors,
+        reference: ReferenceValues,
+        now: int,
+        profile: Profile,
+    ) -> DeviceResult:
+        """See `attestation.scheme.Scheme.verify`."""
+        if anchors.snp is None or reference.snp_azure_hcl is None:
+            raise TrustAnchorError(
+                "SEV-SNP evidence of Azure's paravisor, but no SNP roots or no reference values for it are configured: "
+                "[snp_azure_hcl], not [snp], says what is accepted"
+            )
+        return snp_azure.verify(
+            evidence,
+            collateral=collateral,
+            anchors=anchors.snp,
+            reference=reference.snp_azure_hcl,
+            expected_user_data=expected,
             now=now,
             profile=profile,
         )
@@ -119,7 +155,7 @@ class NvSwitchScheme:
 
 
 SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
-    {scheme.name: scheme for scheme in (SnpScheme(), NvGpuScheme(), NvSwitchScheme())}
+    {scheme.name: scheme for scheme in (SnpScheme(), SnpAzureHclScheme(), NvGpuScheme(), NvSwitchScheme())}
 )
 """Every scheme that this verifier knows, by `Evidence.scheme`. A new one is added to this line."""
 
@@ -130,7 +166,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
             *node_checks.CHECKS,
             *reference_checks.CHECKS,
             *snp_checks.CHECKS,
-            azure_hcl.HCL_RUNTIME_DATA,
+            *snp_azure_checks.OWN,
             *nvgpu_checks.CHECKS,
             *nvswitch_checks.CHECKS,
         )

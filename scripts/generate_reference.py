@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import io
@@ -70,14 +71,36 @@ def errors_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def held_checks(module: ModuleType) -> list[Check]:
+    """The checks that a module names: by themselves, or as members of a set of rules."""
+    found: dict[str, Check] = {}
+    for value in vars(module).values():
+        if isinstance(value, Check):
+            found.setdefault(value.code, value)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            members = (getattr(value, field.name) for field in dataclasses.fields(value))
+            found |= {each.code: each for each in members if isinstance(each, Check) and each.code not in found}
+    return list(found.values())
+
+
+def code_ends(tree: ast.Module) -> Iterator[str]:
+    """The codes that the calls of ``Check`` in a module write out, or what follows a prefix that they compute."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Check":
+            code = call.args[0] if call.args else call.keywords[0].value
+            end = code.values[-1] if isinstance(code, ast.JoinedStr) else code
+            if isinstance(end, ast.Constant):
+                yield str(end.value)
+
+
 def check_modules() -> Iterator[tuple[str, list[Check]]]:
     """The modules of the attestation package that define checks, each with its checks in the order of its text."""
     seen: set[str] = set()
     for found in sorted(pkgutil.walk_packages(attestation.__path__, "attestation."), key=lambda found: found.name):
         module = importlib.import_module(found.name)
-        checks = [value for value in vars(module).values() if isinstance(value, Check) and value.code not in seen]
-        # A module that only imports another's checks comes later in the alphabet or defines some of its own.
-        own = [check for check in checks if f'"{check.code}"' in inspect.getsource(module)]
+        # A module that only names another's checks makes none: no call of Check has their code, or the end of it.
+        ends = tuple(code_ends(ast.parse(inspect.getsource(module))))
+        own = [check for check in held_checks(module) if check.code not in seen and check.code.endswith(ends)]
         seen |= {check.code for check in own}
         if own:
             yield found.name, own

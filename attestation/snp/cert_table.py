@@ -13,6 +13,7 @@ from uuid import UUID
 
 from attestation.errors import MalformedError
 from attestation.pem import certificates_from_pem
+from attestation.snp.abi import AttestationReport, SigningKey
 
 VCEK_GUID: Final = UUID("63da758d-e664-4564-adc5-f4b93be8accd")
 VLEK_GUID: Final = UUID("a8074bc2-a25a-483e-aae6-39c045a0b8a1")
@@ -68,10 +69,22 @@ def cert_table_to_bytes(certificates: Mapping[UUID, bytes]) -> bytes:
     return head + bytes(_ENTRY.size) + b"".join(certificates.values())
 
 
-def chain_from_table(table: Mapping[UUID, bytes]) -> tuple[bytes, ...]:
-    """Leaf, ASK or ASVK, and ARK, as far as the table has them, in the order that `Evidence.certificates` wants."""
-    leaf = table.get(VLEK_GUID) or table.get(VCEK_GUID)
-    return tuple(each for each in (leaf, table.get(ASK_GUID), table.get(ARK_GUID)) if each is not None)
+def leaf_guid(report: AttestationReport) -> UUID | None:
+    """The GUID of the leaf that the report says it was signed with; None where it was signed with none."""
+    kind = report.signing_key
+    return None if kind is None else {SigningKey.VCEK: VCEK_GUID, SigningKey.VLEK: VLEK_GUID}.get(kind)
+
+
+def chain_from_table(table: Mapping[UUID, bytes], *, leaf: UUID | None = None) -> tuple[bytes, ...]:
+    """Leaf, ASK or ASVK, and ARK, as far as the table has them, in the order that `Evidence.certificates` wants.
+
+    Args:
+        table: certificates by GUID.
+        leaf: which leaf the report was signed with, `VCEK_GUID` or `VLEK_GUID`; where it is not known, the VLEK if
+            there is one, as firmware prefers it.
+    """
+    guids = (VLEK_GUID if VLEK_GUID in table else VCEK_GUID) if leaf is None else leaf, ASK_GUID, ARK_GUID
+    return tuple(table[guid] for guid in guids if guid in table)
 
 
 def _der(pem: bytes) -> bytes:

@@ -17,7 +17,7 @@ from attestation.errors import AttestationError, MalformedError, UnsupportedErro
 from attestation.findings import CheckLog, Severity
 from attestation.pem import certificates_from_pem
 from attestation.profile import Deviation, Profile
-from attestation.snp import azure_hcl, checks
+from attestation.snp import azure_checks, checks
 from attestation.snp.abi import SUPPORTED_VERSIONS, AttestationReport, GuestPolicy, Product, TcbVersion
 from attestation.snp.azure_hcl import HclReport
 from attestation.snp.cert_table import VCEK_GUID, VLEK_GUID, parse_cert_table
@@ -156,7 +156,7 @@ def _check_envelopes(files: Mapping[str, bytes], result: DeviceResult, log: Chec
         hcl = HclReport.parse(files["hcl_report"])
         stated, expected = result.claims["report_data"], hcl.expected_report_data.hex()
         log.require(
-            azure_hcl.HCL_RUNTIME_DATA,
+            azure_checks.HCL_RUNTIME_DATA,
             ok=hcl.report == files["report"] and stated == expected,
             expected=expected,
             actual=str(stated),

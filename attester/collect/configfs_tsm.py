@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from attestation.errors import AttestationError
-from attestation.snp.abi import AttestationReport, SigningKey
-from attestation.snp.cert_table import ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID, parse_cert_table
+from attestation.snp.abi import AttestationReport
+from attestation.snp.cert_table import chain_from_table, leaf_guid, parse_cert_table
 from attestation.types import Evidence
 from attester.collect.collector import REPORT_DATA_SIZE
 from attester.errors import CollectionError, EvidenceConflictError, NoTeeError
@@ -165,7 +165,5 @@ def _snp_certificates(data: bytes, table: bytes, report_data: bytes) -> tuple[by
         raise CollectionError(f"the kernel gave something else than an SEV-SNP report: {error}") from None
     if report.report_data != report_data:
         raise EvidenceConflictError("the SEV-SNP report carries other REPORT_DATA than ours; collect again")
-    leaf = VLEK_GUID if report.signing_key is SigningKey.VLEK else VCEK_GUID
-    if leaf not in found:
-        return ()
-    return tuple(found[guid] for guid in (leaf, ASK_GUID, ARK_GUID) if guid in found)
+    leaf = leaf_guid(report)
+    return chain_from_table(found, leaf=leaf) if leaf in found else ()

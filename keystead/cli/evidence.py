@@ -13,29 +13,43 @@ from attestation.errors import MalformedError
 from attestation.findings import Finding, Severity
 from attestation.pem import certificates_from_pem
 from attestation.types import Collateral, DeviceResult, Evidence
-from keystead.cli import evidence_explain, instants, output
+from keystead.cli import evidence_explain, evidence_replay, instants, output
 from keystead.cli.exits import NO, UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
+from keystead.cli.profile import with_broker_options
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from rich.table import Table
 
     from attestation.scheme import ReferenceValues, TrustAnchors
 
-app = typer.Typer(no_args_is_help=True, help="Verify and inspect attestation evidence. Needs no broker and no network.")
+app = typer.Typer(no_args_is_help=True, help="Verify and inspect evidence; run kept appraisals again.")
 app.command("explain", help=evidence_explain.HELP)(evidence_explain.explain)
+app.command("export", help=evidence_replay.EXPORT_HELP)(with_broker_options(evidence_replay.export))
+app.command("replay", help=evidence_replay.REPLAY_HELP)(with_broker_options(evidence_replay.replay))
 
 _MAX_FILE: Final = 16 << 20
 _PEM: Final = b"-----BEGIN "
 _SHOWN: Final = 40
 """Characters of a value that holds; ``--json`` has it whole."""
 
-_SIZES: Final = {"snp": 64, "nvgpu": 32, "nvswitch": 32}
-"""Bytes of what evidence of a scheme must be bound to: REPORT_DATA, or the requester's nonce."""
+_DER: Final = (b"\x30\x82", b"\x30\x81")
+"""How a certificate in DER begins: a SEQUENCE of more than 127 bytes."""
+
+_TABLE_END: Final = bytes(24)
+"""The entry that ends a certificate table; no PEM file has it."""
+
+_CPU_SIZE: Final = 64
+"""Bytes of what a CPU's evidence must be bound to: REPORT_DATA, or the user-data of Azure's paravisor."""
+
+_NONCE_SIZE: Final = 32
+"""Bytes of the requester's nonce that a GPU or switch signs."""
 
 _REFERENCE_EXAMPLE: Final = (
-    "no reference values: give --reference FILE, a TOML file that says what is accepted; for example "
+    "no reference values: give --reference FILE, a TOML or JSON file that says what is accepted; for example "
     "[snp.minimum_tcb.Genoa] bl = 10, tee = 0, snp = 23, ucode = 84 or [nvgpu] products = ['GH100'], modes = ['spt']. "
     "What is not named there is refused; there are no defaults"
 )
@@ -55,20 +69,38 @@ def read_bounded(path: Path) -> bytes:
     return data
 
 
-def read_certificates(paths: Iterable[Path]) -> tuple[bytes, ...]:
-    """Read certificates, as DER, in the order given: a file holds PEM certificates, or one in DER.
+def read_certificates(paths: Iterable[Path], *, leaf: UUID | None = None) -> tuple[bytes, ...]:
+    """Read certificates, as DER, in the order given.
 
-    Whether DER is a certificate is for verification to find out.
+    A file holds PEM certificates, one in DER, or the certificate table that a host conveys with an extended SEV-SNP
+    report. Whether DER is a certificate is for verification to find out.
+
+    Args:
+        paths: the files.
+        leaf: which leaf a table is asked for; where None, the one that firmware prefers.
 
     Raises:
+        UsageError: a certificate table that is none.
         MalformedError: a PEM file with anything but certificates.
         OSError: one cannot be read.
     """
     found: list[bytes] = []
     for path in paths:
         data = read_bounded(path)
-        found += certificates_from_pem(data) if _PEM in data else (data,)
+        if not data.startswith(_DER) and _TABLE_END in data:
+            found += _from_table(path, data, leaf)
+        else:
+            found += certificates_from_pem(data) if _PEM in data else (data,)
     return tuple(found)
+
+
+def _from_table(path: Path, data: bytes, leaf: UUID | None) -> tuple[bytes, ...]:
+    from attestation.snp.cert_table import chain_from_table, parse_cert_table
+
+    try:
+        return chain_from_table(parse_cert_table(data), leaf=leaf)
+    except MalformedError as error:
+        raise UsageError(f"{path}: not certificates in PEM or DER; {error}") from None
 
 
 def read_root(path: Path) -> bytes:
@@ -112,28 +144,33 @@ def anchors_for(roots: Iterable[Path], *, scheme: str) -> TrustAnchors:
     from attestation.nvgpu.endorsements import NvGpuAnchors
     from attestation.nvswitch.endorsements import NvSwitchAnchors
     from attestation.scheme import TrustAnchors
+    from attestation.snp.azure_verify import SCHEME as SNP_AZURE
     from attestation.snp.endorsements import SnpAnchors
+    from attestation.snp.verify import SCHEME as SNP
 
     snp, nvgpu, nvswitch = SnpAnchors.amd(), NvGpuAnchors.nvidia(), NvSwitchAnchors.nvidia()
     simulated = [read_root(path) for path in roots]
-    if simulated and scheme == "snp":
+    if simulated and scheme in {SNP, SNP_AZURE}:
         snp = snp.with_simulated(*simulated)
     elif simulated:
         nvgpu, nvswitch = nvgpu.with_simulated(*simulated), nvswitch.with_simulated(*simulated)
     return TrustAnchors(snp=snp, nvgpu=nvgpu, nvswitch=nvswitch)
 
 
-def _reference(path: Path | None) -> ReferenceValues:
-    from attestation.reference.values import parse_reference_values
+def _reference(
+    path: Path | None, *, signers: list[Path] | None, threshold: int, advisories: list[str] | None
+) -> ReferenceValues:
+    from keystead.cli.reference import load_reference
 
     if path is None:
         raise UsageError(_REFERENCE_EXAMPLE)
-    return parse_reference_values(read_bounded(path), name=str(path))
+    return load_reference(path, signers=signers or (), threshold=threshold, advisories=advisories or ())
 
 
 @app.command(
     help=with_examples(
         "Verify evidence: is it authentic, fresh, and what the reference values ask for?\n\n"
+        "FILE is an SEV-SNP report, by itself or in Azure's HCL report, or a GPU's or switch's measurements. "
         "Every rule of the strict verifier is shown with what was found and how to mend it.",
         "evidence verify report.bin --certificates vcek.der --certificates ca_chain.pem --crl Genoa.crl "
         "--reference accepted.toml --report-data 4fa1…",
@@ -146,7 +183,10 @@ def verify(
     *,
     certificates: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="PEM or DER, leaf first; repeat in order. For every FILE the same."),
+        typer.Option(
+            metavar="FILE",
+            help="PEM or DER, leaf first, repeat in order; or a host's certificate table. For every FILE the same.",
+        ),
     ] = None,
     crl: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="A revocation list, DER; repeat.")] = None,
     rim: Annotated[
@@ -155,9 +195,18 @@ def verify(
     ocsp: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="GPU, switch: an OCSP response, DER; repeat.")
     ] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Reference values, TOML.")] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Reference values, TOML or JSON.")] = None,
+    reference_signer: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PUB", help="Who must have signed reference values and advisories (PEM); repeat."),
+    ] = None,
+    reference_threshold: Annotated[int, typer.Option(min=1, max=16, help="How many of them.")] = 1,
+    advisories: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="A table of advisories, or: shipped; repeat.")
+    ] = None,
     report_data: Annotated[
-        str | None, typer.Option(metavar="HEX", help="CPU: the 64 bytes that it must carry.")
+        str | None,
+        typer.Option(metavar="HEX", help="CPU: the 64 bytes that it must carry, in REPORT_DATA or Azure's user-data."),
     ] = None,
     nonce: Annotated[
         str | None, typer.Option(metavar="HEX", help="GPU, switch: the 32 bytes that it must answer.")
@@ -170,15 +219,14 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Verify evidence."""
+    from attestation.composite import CPU_PREFIX
+    from attestation.inspect import leaf_of
     from attestation.verifier import verify_evidence
 
-    expected = {
-        "snp": parse_hex(report_data, option="--report-data", size=_SIZES["snp"]),
-        **{scheme: parse_hex(nonce, option="--nonce", size=_SIZES[scheme]) for scheme in ("nvgpu", "nvswitch")},
-    }
+    cpu_expected = parse_hex(report_data, option="--report-data", size=_CPU_SIZE)
+    device_expected = parse_hex(nonce, option="--nonce", size=_NONCE_SIZE)
     now = instants.now() if at is None else instants.parse_instant(at)
-    accepted = _reference(reference)
-    chain = read_certificates(certificates or ())
+    accepted = _reference(reference, signers=reference_signer, threshold=reference_threshold, advisories=advisories)
     collateral = Collateral(
         crls=tuple(read_bounded(path) for path in crl or ()),
         rims=tuple(read_bounded(path) for path in rim or ()),
@@ -187,10 +235,11 @@ def verify(
     results: list[tuple[Path, DeviceResult]] = []
     for path in files:
         data = read_bounded(path)
-        scheme, slot = _recognise(path, data)
+        scheme, prefix = _recognise(path, data)
+        chain = read_certificates(certificates or (), leaf=leaf_of(data, scheme=scheme))
         result = verify_evidence(
-            Evidence(slot, scheme, data, chain),
-            expected=expected[scheme],
+            Evidence(f"{prefix}0", scheme, data, chain),
+            expected=cpu_expected if prefix == CPU_PREFIX else device_expected,
             anchors=anchors_for(simulated_root or (), scheme=scheme),
             reference=accepted,
             collateral=collateral,
@@ -207,18 +256,19 @@ def verify(
 
 
 def _recognise(path: Path, data: bytes) -> tuple[str, str]:
-    """Scheme and slot of evidence, told from its bytes.
+    """Scheme of evidence, told from its bytes, and what slots of its kind are called.
 
     Raises:
         UsageError: neither a CPU's nor a GPU's nor a switch's.
     """
     from attestation.inspect import detect_scheme
+    from attestation.registry import SCHEMES
 
     try:
         scheme = detect_scheme(data)
     except MalformedError as error:
         raise UsageError(f"{path}: {error}") from None
-    return scheme, {"snp": "cpu0", "nvgpu": "gpu0"}.get(scheme, f"{scheme}0")
+    return scheme, SCHEMES[scheme].slot_prefix
 
 
 def result_json(result: DeviceResult) -> dict[str, Json]:
@@ -233,6 +283,7 @@ def result_json(result: DeviceResult) -> dict[str, Json]:
             {"code": each.code, "title": each.title, "field": each.field, "value": each.value} for each in result.passed
         ],
         "collateral_age": dict(result.collateral_age),
+        "appraised_by": dict(result.appraised_by),
         "claims": dict(result.claims),
     }
 
@@ -292,10 +343,11 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Inspect evidence."""
-    from attestation.inspect import inspect_evidence
+    from attestation.inspect import detect_scheme, inspect_evidence, leaf_of
 
-    chain = read_certificates(certificates or ())
-    inspection = inspect_evidence(read_bounded(file), certificates=chain)
+    data = read_bounded(file)
+    chain = read_certificates(certificates or (), leaf=leaf_of(data, scheme=detect_scheme(data)))
+    inspection = inspect_evidence(data, certificates=chain)
     if as_json:
         output.print_json(inspection.to_json())
         return

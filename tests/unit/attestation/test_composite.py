@@ -176,7 +176,7 @@ def test_every_node_check_is_registered() -> None:
     assert {check.code for check in node_checks.CHECKS} <= CHECKS.keys()
     for scheme in SCHEMES.values():
         assert {check.code for check in scheme.checks} <= CHECKS.keys()
-    assert set(SCHEMES) == {"snp", "nvgpu", "nvswitch"}
+    assert set(SCHEMES) == {"snp", "snp-azure-hcl", "nvgpu", "nvswitch"}
     for code, check in CHECKS.items():
         assert code == check.code
         assert check.title

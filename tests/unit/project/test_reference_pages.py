@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import pkgutil
 import re
@@ -36,16 +37,24 @@ def modules():
     return [(module, ast.parse(Path(module.__file__).read_bytes())) for module in loaded]
 
 
-def _declared(tree):
-    """The codes of the ``Check(…)`` calls in a module."""
-    calls = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Check"
-    ]
-    codes = [(node.args[0] if node.args else node.keywords[0].value) for node in calls]
-    assert all(isinstance(code, ast.Constant) for code in codes), "a check's code is written out"
-    return [code.value for code in codes]
+def _rule_sets(module):
+    """The sets of rules that a module or its classes hold: dataclasses with checks as members, by member."""
+    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    for holder in (module, *classes):
+        for value in vars(holder).values():
+            if dataclasses.is_dataclass(value) and not isinstance(value, type | Check):
+                members = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+                checks = {name: each for name, each in members.items() if isinstance(each, Check)}
+                if checks:
+                    yield checks
+
+
+def _held(modules):
+    """Every check that some module names, by itself or in a set of rules."""
+    for module, _ in modules:
+        yield from (value for value in vars(module).values() if isinstance(value, Check))
+        for rules in _rule_sets(module):
+            yield from rules.values()
 
 
 def _constant(module, expression):
@@ -58,40 +67,50 @@ def _constant(module, expression):
 
 
 def _applied(module, tree):
-    """The codes of the checks that functions with a call of ``require`` or ``finding`` mention."""
-    codes = set()
+    """What functions apply: codes of checks that they name, and names of attributes that may be members of rules.
+
+    A function applies what it mentions where it calls ``require`` or ``finding``, and what it hands to another.
+    """
+    codes, members = set(), set()
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
             nodes = list(ast.walk(function))
-            called = {
-                node.func.attr for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            }
-            mentioned = [_constant(module, node) for node in nodes if isinstance(node, ast.expr)]
-            checks = {each.code for each in mentioned if isinstance(each, Check)}
-            # A function that hands its check to another that applies it names it in the call's arguments.
-            handed = {
-                each.code
-                for node in nodes
-                if isinstance(node, ast.Call)
-                for argument in (*node.args, *(keyword.value for keyword in node.keywords))
-                if isinstance(each := _constant(module, argument), Check)
-            }
-            codes |= checks if called & {"require", "finding"} else handed
-    return codes
+            calls = [node for node in nodes if isinstance(node, ast.Call)]
+            decides = {"require", "finding"} & {ast.unparse(call.func).rpartition(".")[2] for call in calls}
+            handed = [each for call in calls for each in (*call.args, *(keyword.value for keyword in call.keywords))]
+            for expression in nodes if decides else handed:
+                value = _constant(module, expression) if isinstance(expression, ast.expr) else None
+                if isinstance(value, Check):
+                    codes.add(value.code)
+                elif isinstance(expression, ast.Attribute):
+                    members.add(expression.attr)
+    return codes, members
 
 
 def test_every_check_is_declared_once_and_registered(modules):
-    declared = [code for _, tree in modules for code in _declared(tree)]
-    assert sorted(set(declared)) == sorted(declared), "two checks have one code"
-    assert set(declared) == CHECKS.keys()
-    held = {each.code for module, _ in modules for each in vars(module).values() if isinstance(each, Check)}
-    assert held == CHECKS.keys()
+    held = list(_held(modules))
+    assert {check.code for check in held} == CHECKS.keys()
+    assert [check.code for check in held if check is not CHECKS[check.code]] == [], "two checks have one code"
+    made = [
+        call.args[0] if call.args else call.keywords[0].value
+        for _, tree in modules
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "Check"
+    ]
+    written = [code.value for code in made if isinstance(code, ast.Constant)]
+    assert len(written) > 100
+    assert sorted(set(written)) == sorted(written), "two checks have one code"
+    assert set(written) <= CHECKS.keys()
     assert {each.code for scheme in SCHEMES.values() for each in scheme.checks} <= CHECKS.keys()
 
 
 def test_every_registered_check_is_applied_somewhere(modules):
-    applied = set().union(*(_applied(module, tree) for module, tree in modules))
-    assert CHECKS.keys() - applied == set()
+    applied = [_applied(module, tree) for module, tree in modules]
+    codes, members = (set().union(*each) for each in zip(*applied, strict=True))
+    for module, _ in modules:
+        for rules in _rule_sets(module):
+            codes |= {check.code for name, check in rules.items() if name in members}
+    assert CHECKS.keys() - codes == set()
 
 
 def test_every_check_is_on_the_page_with_its_source_severity_and_reference(page):
