@@ -5,16 +5,18 @@ and the root counts only if the SHA-256 of its DER is pinned. Every signature is
 Revocation is not looked at here: it needs collateral that a scheme may have or lack.
 
 A chain that verified costs nothing to verify again but its validity windows: `ChainCache` remembers a bounded number
-of them and compares the windows with `now` on every use.
+of them and compares the windows with `now` on every use. Of a chain that is new, the certificates and signatures that
+trusted chains had in common with it, down to their DER, are not read and verified again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -35,6 +37,8 @@ MAX_EXTENSIONS: Final = 32
 """Extensions in a certificate; NVIDIA's largest has 6."""
 DEFAULT_CACHED_CHAINS: Final = 4096
 """Chains that a `ChainCache` keeps: one per device, some 4 KiB of certificates each."""
+KNOWN_AUTHORITIES: Final = 256
+"""Certificates above the leaf that are kept for chains not seen before; a vendor's few are in every chain."""
 
 _RFC = "RFC 5280, section "
 _ASK_VENDOR = "Fetch the certificate chain from the device again; if it stays so, ask the device's vendor."
@@ -139,6 +143,18 @@ _SERIAL_BITS: Final = 159
 _CURVES: Final = frozenset({"secp256r1", "secp384r1"})
 _COUNTRY_LENGTH: Final = 2
 """X.520, countryName."""
+_PLAIN_NAMES: Final[Mapping[x509.ObjectIdentifier, str]] = {
+    NameOID.COMMON_NAME: "CN",
+    NameOID.LOCALITY_NAME: "L",
+    NameOID.STATE_OR_PROVINCE_NAME: "ST",
+    NameOID.ORGANIZATION_NAME: "O",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
+    NameOID.COUNTRY_NAME: "C",
+    NameOID.SERIAL_NUMBER: NameOID.SERIAL_NUMBER.dotted_string,
+}
+"""Short names of RFC 4514, section 3, and the number of serialNumber, which has none."""
+_PLAIN_VALUE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:()/-]*[A-Za-z0-9._:()/-])?")
+"""Nothing to escape (RFC 4514, section 2.4)."""
 _UNREADABLE: Final = (
     ValueError,
     TypeError,  # a name attribute of a type that it must not have
@@ -182,6 +198,10 @@ class ChainRules:
     pinned_roots: frozenset[bytes]
 
 
+NameAttributes: TypeAlias = "tuple[tuple[x509.ObjectIdentifier, str], ...]"
+"""Type and value of each attribute of a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateChain:
     """A chain that was parsed; whether it is trusted is for `verify_chain` to say.
@@ -191,6 +211,8 @@ class CertificateChain:
         der: the same, as they came.
         serial_numbers: of the certificates.
         labels: of the certificates, for people: position and subject.
+        subjects: attributes of each certificate's subject, in the order of the encoding.
+        keys: of the certificates; None where a key is on no curve that is verified.
         leaf_key: the leaf's key; None where it is on no curve that is verified.
         root_sha256: SHA-256 of the last certificate's DER.
     """
@@ -199,12 +221,13 @@ class CertificateChain:
     der: tuple[bytes, ...]
     serial_numbers: tuple[int, ...]
     labels: tuple[str, ...]
+    subjects: tuple[NameAttributes, ...]
+    keys: tuple[EcdsaKey | None, ...]
     leaf_key: EcdsaKey | None
     root_sha256: bytes
 
 
 _Derived = TypeVar("_Derived")
-_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +247,20 @@ class ChainResult(Generic[_Derived]):
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the rules ask of one certificate, read once; reading them is where bad encodings surface."""
+    """What the rules ask of one certificate, read once; reading them is where bad encodings surface.
+
+    `signed`, `issuer` and `subject` are the certificate's own bytes: TBSCertificate and both names.
+    """
 
     where: str
     serial_number: int
     certificate: x509.Certificate
     key: EcdsaKey | None
     curve: str
+    signed: bytes
     issuer: bytes
     subject: bytes
+    attributes: NameAttributes
     not_before: int
     not_after: int
     unknown_critical: tuple[str, ...]
@@ -274,6 +302,24 @@ class _Certificate:
     signature_value: asn1.BitString
 
 
+class _Known:
+    """Certificates that stood above the leaf in trusted chains, and their signatures: what chains have in common."""
+
+    __slots__ = ("facts", "signatures")
+
+    def __init__(self) -> None:
+        self.facts: LruCache[tuple[int, bytes], _Facts] = LruCache(KNOWN_AUTHORITIES)
+        self.signatures: LruCache[tuple[bytes, bytes], bool] = LruCache(KNOWN_AUTHORITIES)
+        """By the DER of a certificate and of the one whose key verified its signature."""
+
+    def learn(self, facts: Sequence[_Facts], certificates: Sequence[bytes]) -> None:
+        """Remember the authorities of a trusted chain."""
+        for position in range(1, len(certificates)):
+            issuer = min(position + 1, len(certificates) - 1)
+            self.facts.put((position, certificates[position]), facts[position])
+            self.signatures.put((certificates[position], certificates[issuer]), value=True)
+
+
 class ChainCache(Generic[_Derived]):
     """Verified chains of one vendor, most recently used last, never more than `capacity`.
 
@@ -281,7 +327,7 @@ class ChainCache(Generic[_Derived]):
     out. Safe for concurrent use.
     """
 
-    __slots__ = ("_derive", "_entries", "rules")
+    __slots__ = ("_derive", "_entries", "_known", "rules")
 
     def __init__(
         self,
@@ -300,6 +346,7 @@ class ChainCache(Generic[_Derived]):
         self.rules = rules
         self._derive = derive
         self._entries: LruCache[tuple[bytes, ...], _CacheEntry[_Derived]] = LruCache(capacity)
+        self._known = _Known()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -317,14 +364,15 @@ class ChainCache(Generic[_Derived]):
                 log.passed.append(_VALID)
                 return entry.result
             return replace(entry.result, trusted=_check_validity(entry.facts, now, log))
-        chain, facts = _parse(certificates)
+        chain, facts = _parse(certificates, self._known)
         static = CheckLog()
-        sound = _check_static(chain, facts, self.rules, static)
+        sound = _check_static(chain, facts, self.rules, static, self._known)
         log.passed.extend(static.passed)
         log.findings.extend(static.findings)
         valid = _check_validity(facts, now, log)
         result = ChainResult(chain, sound and valid, self._derive(chain))
         if result.trusted:
+            self._known.learn(facts, certificates)
             not_before, not_after = max(fact.not_before for fact in facts), min(fact.not_after for fact in facts)
             self._entries.put(certificates, _CacheEntry(result, facts, tuple(static.passed), not_before, not_after))
         return result
@@ -353,8 +401,9 @@ def verify_chain(certificates: Sequence[bytes], *, rules: ChainRules, now: int, 
     Raises:
         MalformedError: no chain of certificates.
     """
-    chain, facts = _parse(tuple(certificates))
-    sound = _check_static(chain, facts, rules, log)
+    known = _Known()
+    chain, facts = _parse(tuple(certificates), known)
+    sound = _check_static(chain, facts, rules, log, known)
     valid = _check_validity(facts, now, log)
     return ChainResult(chain, sound and valid, None)
 
@@ -367,7 +416,7 @@ def extension_value(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -
     return None
 
 
-def _parse(certificates: tuple[bytes, ...]) -> tuple[CertificateChain, tuple[_Facts, ...]]:
+def _parse(certificates: tuple[bytes, ...], known: _Known) -> tuple[CertificateChain, tuple[_Facts, ...]]:
     """Parse every certificate and read what the rules ask about."""
     structure = "certificate chain"
     if not 1 <= len(certificates) <= MAX_CHAIN_LENGTH:
@@ -375,12 +424,14 @@ def _parse(certificates: tuple[bytes, ...]) -> tuple[CertificateChain, tuple[_Fa
     for index, der in enumerate(certificates):
         if len(der) > MAX_CERTIFICATE_SIZE:
             raise MalformedError(structure, f"certificate {index} has {len(der)} bytes, limit {MAX_CERTIFICATE_SIZE}")
-    facts = tuple(_read(index, der) for index, der in enumerate(certificates))
+    facts = tuple(known.facts.get((index, der)) or _read(index, der) for index, der in enumerate(certificates))
     chain = CertificateChain(
         certificates=tuple(fact.certificate for fact in facts),
         der=certificates,
         serial_numbers=tuple(fact.serial_number for fact in facts),
         labels=tuple(fact.where for fact in facts),
+        subjects=tuple(fact.attributes for fact in facts),
+        keys=tuple(fact.key for fact in facts),
         leaf_key=facts[0].key,
         root_sha256=hashlib.sha256(certificates[-1]).digest(),
     )
@@ -400,61 +451,139 @@ def _read(index: int, der: bytes) -> _Facts:
             raise MalformedError(structure, f"serialNumber {tbs.serial_number} is not positive or too long")
         if bytes(tbs.signature.data) != bytes(strict.signature_algorithm.data):
             raise MalformedError(structure, "signature and signatureAlgorithm differ")
-        _check_name(tbs.issuer, structure)
-        _check_name(tbs.subject, structure)
+        _name(tbs.issuer, structure)
+        attributes = _name(tbs.subject, structure)
+        parts = _tbs_parts(der)
         certificate = x509.load_der_x509_certificate(der)
-        key = certificate.public_key()
-        curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__
+        key, curve = _key(certificate, parts.public_key)
         extensions = certificate.extensions
         if len(extensions) > MAX_EXTENSIONS:
             raise MalformedError(structure, f"{len(extensions)} extensions, limit {MAX_EXTENSIONS}")
-        basic = _find(extensions, x509.BasicConstraints)
-        usage = _find(extensions, x509.KeyUsage)
-        subject_key = _find(extensions, x509.SubjectKeyIdentifier)
-        authority_key = _find(extensions, x509.AuthorityKeyIdentifier)
-        subject = certificate.subject.rfc4514_string()
+        basic = usage = subject_key = authority_key = None
+        unknown_critical = []
+        for extension in extensions:
+            value = extension.value
+            # These are no classes of others, and `isinstance` costs ten times as much: they are abstract base classes.
+            kind = type(value)
+            if kind is x509.BasicConstraints:
+                basic = (cast("x509.BasicConstraints", value), extension.critical)
+            elif kind is x509.KeyUsage:
+                usage = cast("x509.KeyUsage", value)
+            elif kind is x509.SubjectKeyIdentifier:
+                subject_key = cast("x509.SubjectKeyIdentifier", value).digest
+            elif kind is x509.AuthorityKeyIdentifier:
+                authority_key = cast("x509.AuthorityKeyIdentifier", value).key_identifier
+            if extension.critical and extension.oid not in _UNDERSTOOD:
+                unknown_critical.append(extension.oid.dotted_string)
+        label = _plain_name(attributes) if len(attributes) == len(tbs.subject) else None
+        if label is None:
+            label = certificate.subject.rfc4514_string()
         return _Facts(
-            where=f"[{index}] {subject}",
+            where=f"[{index}] {label}",
             serial_number=tbs.serial_number,
             certificate=certificate,
-            key=EcdsaKey(key) if isinstance(key, ec.EllipticCurvePublicKey) and curve in _CURVES else None,
+            key=key,
             curve=curve,
-            issuer=certificate.issuer.public_bytes(),
-            subject=certificate.subject.public_bytes(),
+            signed=parts.signed,
+            issuer=parts.issuer,
+            subject=parts.subject,
+            attributes=attributes,
             not_before=int(certificate.not_valid_before_utc.timestamp()),
             not_after=int(certificate.not_valid_after_utc.timestamp()),
-            unknown_critical=tuple(
-                extension.oid.dotted_string
-                for extension in extensions
-                if extension.critical and extension.oid not in _UNDERSTOOD
-            ),
-            basic_constraints=None if basic is None else basic.value,
-            basic_constraints_critical=basic is not None and basic.critical,
-            key_usage=None if usage is None else usage.value,
-            subject_key=None if subject_key is None else subject_key.value.digest,
-            authority_key=None if authority_key is None else authority_key.value.key_identifier,
+            unknown_critical=tuple(unknown_critical),
+            basic_constraints=None if basic is None else basic[0],
+            basic_constraints_critical=basic is not None and basic[1],
+            key_usage=usage,
+            subject_key=subject_key,
+            authority_key=authority_key,
         )
     except _UNREADABLE as error:
         raise MalformedError(structure, f"cannot be read: {error}") from error
 
 
-def _check_name(name: list[asn1.SetOf[_Attribute]], structure: str) -> None:
-    """Refuse country names that are no two letters: the library below would only warn of them."""
-    for attribute in (attribute for attributes in name for attribute in attributes.as_list()):
-        value = attribute.value if isinstance(attribute.value, str) else attribute.value.as_str()
-        if attribute.type == NameOID.COUNTRY_NAME and len(value) != _COUNTRY_LENGTH:
+class _TbsParts(NamedTuple):
+    """Encodings out of a certificate, with their headers."""
+
+    signed: bytes
+    issuer: bytes
+    subject: bytes
+    public_key: bytes
+
+
+def _tbs_parts(der: bytes) -> _TbsParts:
+    """Cut a v3 certificate that was decoded as strict DER; nothing is checked anew.
+
+    TBSCertificate's fields are version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, and
+    others that are of no interest here (RFC 5280, section 4.1).
+    """
+    start, _ = _contents(der, 0)
+    offset, end = _contents(der, start)
+    fields = []
+    for _ in range(7):
+        _, after = _contents(der, offset)
+        fields.append(der[offset:after])
+        offset = after
+    return _TbsParts(signed=der[start:end], issuer=fields[3], subject=fields[5], public_key=fields[6])
+
+
+def _contents(der: bytes, offset: int) -> tuple[int, int]:
+    """Where the contents of the element at `offset` begin and end (X.690, section 8.1.3)."""
+    start, length = offset + 2, der[offset + 1]
+    if length & 0x80:
+        size = length & 0x7F
+        length = int.from_bytes(der[start : start + size], "big")
+        start += size
+    return start, start + length
+
+
+def _key(certificate: x509.Certificate, spki: bytes) -> tuple[EcdsaKey | None, str]:
+    """The key where it is on a curve that is verified, and its curve or whatever else it is."""
+    plain = EcdsaKey.from_spki(spki)
+    if plain is not None:
+        return plain, plain.curve
+    key = certificate.public_key()
+    curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__
+    return EcdsaKey(key) if isinstance(key, ec.EllipticCurvePublicKey) and curve in _CURVES else None, curve
+
+
+def _name(name: list[asn1.SetOf[_Attribute]], structure: str) -> NameAttributes:
+    """The attributes of a name, once nothing is left in it that the library below refuses or warns of.
+
+    Raises:
+        MalformedError: a country that is no two letters, a unique identifier that is text, an attribute twice in one
+            place.
+    """
+    found: list[tuple[x509.ObjectIdentifier, str]] = []
+    for each in name:
+        attributes = [
+            (attribute.type, attribute.value if isinstance(attribute.value, str) else attribute.value.as_str())
+            for attribute in each.as_list()
+        ]
+        if not attributes or (len(attributes) > 1 and len(set(attributes)) < len(attributes)):
+            raise MalformedError(structure, "a relative distinguished name is empty, or has an attribute twice")
+        found += attributes
+    for kind, value in found:
+        if kind == NameOID.COUNTRY_NAME and len(value) != _COUNTRY_LENGTH:
             raise MalformedError(structure, f"countryName {value!r} has other than two letters")
+        if kind == NameOID.X500_UNIQUE_IDENTIFIER:
+            raise MalformedError(structure, "x500UniqueIdentifier is text, not a bit string")
+    return tuple(found)
 
 
-def _find(extensions: x509.Extensions, kind: type[_Extension]) -> x509.Extension[_Extension] | None:
-    """The one extension of `kind`; None where it is absent."""
-    try:
-        return extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound:
-        return None
+def _plain_name(attributes: NameAttributes) -> str | None:
+    """A name of one attribute in each place as RFC 4514 writes it; None where that takes more than writing it down."""
+    parts = []
+    for kind, value in reversed(attributes):
+        short = _PLAIN_NAMES.get(kind)
+        if short is None or not _PLAIN_VALUE.fullmatch(value):
+            return None
+        parts.append(f"{short}={value}")
+    return ",".join(parts)
 
 
-def _check_static(chain: CertificateChain, facts: tuple[_Facts, ...], rules: ChainRules, log: CheckLog) -> bool:
+def _check_static(
+    chain: CertificateChain, facts: tuple[_Facts, ...], rules: ChainRules, log: CheckLog, known: _Known
+) -> bool:
     """Every rule but validity: what is true of these bytes is true at any time."""
     count = len(facts)
     algorithm = rules.algorithm
@@ -511,8 +640,11 @@ def _check_static(chain: CertificateChain, facts: tuple[_Facts, ...], rules: Cha
             expected="a signature that verifies with the next certificate's key",
             problems=[
                 (fact.where, "does not verify")
-                for fact, issuer in zip(facts, issuers, strict=True)
-                if not _is_signed_by(fact, facts[issuer], algorithm)
+                for position, (fact, issuer) in enumerate(zip(facts, issuers, strict=True))
+                if not (
+                    known.signatures.get((chain.der[position], chain.der[issuer]))
+                    or _is_signed_by(fact, facts[issuer], algorithm)
+                )
             ],
         ),
         _require_all(
@@ -583,7 +715,7 @@ def _is_signed_by(fact: _Facts, issuer: _Facts, algorithm: EcAlgorithm) -> bool:
     """Does the issuer's key verify the certificate's signature under `algorithm`?"""
     if issuer.key is None or issuer.key.curve != algorithm.curve:
         return False
-    return issuer.key.verify_der(fact.certificate.signature, fact.certificate.tbs_certificate_bytes)
+    return issuer.key.verify_der(fact.certificate.signature, fact.signed)
 
 
 def _is_authority(fact: _Facts) -> bool:

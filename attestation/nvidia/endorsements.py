@@ -22,7 +22,6 @@ from typing import ClassVar, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from attestation.errors import MalformedError, TrustAnchorError
@@ -37,7 +36,7 @@ from attestation.spdm.dice import (
     parse_composite_device_id,
     parse_dice_tcb_info,
 )
-from attestation.x509 import CertificateChain, ChainCache, ChainRules, EcAlgorithm, extension_value
+from attestation.x509 import CertificateChain, ChainCache, ChainRules, EcAlgorithm, NameAttributes, extension_value
 
 NVIDIA_DEVICE_IDENTITY_CA_SHA256: Final = bytes.fromhex(
     "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
@@ -83,7 +82,8 @@ class DeviceEndorsement:
         stated_serial_number: the same as it stands there, whatever it is.
         device_info: serial number in the leaf's SPDM device information; None where absent.
         firmware: what the leaf says of the firmware that its key belongs to; None where it says nothing.
-        device_key: the BROM key's point (X9.62 uncompressed).
+        device_key: the BROM key's point (X9.62 uncompressed); empty where it is on no curve that is verified, which the
+            chain's rules refuse.
     """
 
     products: tuple[str, ...]
@@ -107,18 +107,21 @@ class DeviceEndorsement:
         """
         if len(chain.certificates) <= BROM:
             raise MalformedError("NVIDIA certificate chain", "no BROM certificate follows the leaf")
-        leaf, brom = chain.certificates[LEAF], chain.certificates[BROM]
+        leaf, subjects, brom_key = chain.certificates[LEAF], chain.subjects, chain.keys[BROM]
         info = _device_info(leaf)
-        products = [_attribute(leaf, NameOID.COMMON_NAME, "leaf"), _attribute(brom, NameOID.COMMON_NAME, "BROM")]
+        products = [
+            _attribute(subjects[LEAF], NameOID.COMMON_NAME, "leaf"),
+            _attribute(subjects[BROM], NameOID.COMMON_NAME, "BROM"),
+        ]
         names = [name.split(" ")[0] for name in products] + ([] if info is None else [info[0]])
-        serial = _attribute(brom, NameOID.SERIAL_NUMBER, "BROM")
+        serial = _attribute(subjects[BROM], NameOID.SERIAL_NUMBER, "BROM")
         return cls(
             products=tuple(dict.fromkeys(names)),
             serial_number=serial.lower() if kind.certifies(serial) else None,
             stated_serial_number=serial,
             device_info=None if info is None else info[1],
             firmware=_firmware(leaf),
-            device_key=_point(brom),
+            device_key=b"" if brom_key is None else brom_key.point,
         )
 
 
@@ -190,22 +193,12 @@ class DeviceAnchors:
         )
 
 
-def _attribute(certificate: x509.Certificate, oid: x509.ObjectIdentifier, name: str) -> str:
-    """The one subject attribute `oid` of the certificate called `name`."""
-    attributes = certificate.subject.get_attributes_for_oid(oid)
-    if len(attributes) != 1 or not isinstance(attributes[0].value, str):
-        raise MalformedError(f"NVIDIA {name} certificate", f"subject has {len(attributes)} × {oid.dotted_string}")
-    return attributes[0].value
-
-
-def _point(certificate: x509.Certificate) -> bytes:
-    """The point of the certificate's key; empty where it is no elliptic-curve key."""
-    key = certificate.public_key()
-    try:
-        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    except ValueError:
-        # The chain's rules refuse every key but P-384, so nothing is decided by this value.
-        return b""
+def _attribute(subject: NameAttributes, oid: x509.ObjectIdentifier, name: str) -> str:
+    """The one attribute `oid` of the subject of the certificate called `name`."""
+    values = [value for kind, value in subject if kind == oid]
+    if len(values) != 1:
+        raise MalformedError(f"NVIDIA {name} certificate", f"subject has {len(values)} × {oid.dotted_string}")
+    return values[0]
 
 
 def _firmware(leaf: x509.Certificate) -> FirmwareIdentity | None:
