@@ -191,6 +191,8 @@ def _submodule(
         "keystead.collateral-age": dict(sorted(device.collateral_age.items())),
         "keystead.simulated": device.simulated,
     }
+    if device.appraised_by:
+        submodule["keystead.appraised-by"] = dict(sorted(device.appraised_by.items()))
     if vector is not None:
         submodule["ear.trustworthiness-vector"] = {name: vector[name] for name in TRUST_CLAIMS if name in vector}
     return submodule

@@ -79,6 +79,12 @@ class ReferenceValues:
         """Where the values come from, as findings have it: file, serial and signers."""
         return "reference values" if self.source is None else str(self.source)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 (hex) of each file of values and advisories, by its name, serial and signers."""
+        found = {} if self.source is None else {self.origin: self.source.digest.hex()}
+        return found | {str(table): table.source.digest.hex() for table in self.advisories}
+
 
 class Scheme(Protocol):
     """One kind of evidence."""

@@ -77,6 +77,8 @@ class DeviceResult:
         collateral_age: age in seconds of each piece of collateral used, by name.
         bound_data: the bytes of its maker's choice that authentic evidence of a CPU TEE vouches for, 64 for SEV-SNP:
             REPORT_DATA, or what a paravisor was given. Empty where nothing is vouched for, and for other devices.
+        appraised_by: SHA-256 (hex) of each file of reference values and advisories that it was held against, by the
+            file's name, serial and signers.
     """
 
     slot: str
@@ -88,6 +90,7 @@ class DeviceResult:
     simulated: bool = False
     collateral_age: Mapping[str, int] = field(default_factory=dict)
     bound_data: bytes = b""
+    appraised_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

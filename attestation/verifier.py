@@ -73,4 +73,5 @@ def verify_evidence(
         result,
         findings=tuple(sorted((*result.findings, *profile.apply(log.findings)))),
         passed=(*result.passed, *log.passed),
+        appraised_by=reference.digests,
     )

@@ -74,8 +74,11 @@ def init_app(
     console.print(output.cell(f"Installation of broker {name!r} made in {directory}."))
     output.print_table(("client", "profile"), installation.profiles.items())
     console.print(output.cell(f"Auditors need {installation.log_verifier_key}: give it to them by another way."))
-    console.print(output.cell(f"Next: put your reference values into {installation.config.parent / 'reference.toml'},"))
-    console.print(output.cell(f"then run: keystead serve {directory}"))
+    values = installation.config.parent / "reference.toml"
+    key = values.with_name("reference.key")
+    console.print(output.cell(f"Next: put your reference values into {values} and sign them:"))
+    console.print(output.cell(f"  keystead reference sign {values} --key {key}"))
+    console.print(output.cell(f"Then take {key} away from this machine and run: keystead serve {directory}"))
 
 
 def serve_app(
