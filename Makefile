@@ -16,12 +16,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Processes for the tests; more than eight gain nothing, since the slowest test bounds the run.
 PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
+FUZZ_SECONDS ?= 60
 PACKAGES := keystead attestation policy audit sealed keybroker attester
 
 # The set-up builds opa into .cache/bin only where no matching one was found, so first on PATH it shadows nothing wanted.
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 
-.PHONY: help demo test check bench docs lock protos clean setup tools \
+.PHONY: help demo test check fuzz bench docs lock protos clean setup tools \
 	check-format check-lint check-types check-layers check-docstrings check-protos check-policies
 
 help: ## Print this list
@@ -59,6 +60,9 @@ check-protos: $(VENV)/.dev
 
 check-policies: $(VENV)/.dev tools
 	$(BIN)/python -m policy.gate
+
+fuzz: $(VENV)/.dev ## Fuzz every parser, FUZZ_SECONDS each (default 60); FUZZ_TARGETS names some of them
+	$(BIN)/python tests/fuzz/fuzz_campaign.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 bench: $(VENV)/.dev ## Measure, side by side in one run, and print the tables
 	$(BIN)/python -m bench

@@ -1,9 +1,9 @@
 """TOML that somebody else wrote, read in bounded time: TOML 1.0.0 with a limit on how deep one line may name a table.
 
-The standard library's reader does work that grows with the square of the number of parts in a dotted key: one line of
-60 KB takes it a minute. A key cannot span lines (TOML 1.0.0, section Keys), so that a limit on the dots of a line keeps
-the whole linear. Values have dots too, which is why the limit is far above what any table needs; a long array of
-version numbers is written over several lines.
+The standard library's reader keeps every prefix of a dotted key, so that its time and memory grow with the square of
+the number of parts: one line of 60 KB takes it a minute and gigabytes. A key cannot span lines (TOML 1.0.0, section
+Keys), so that a limit on the dots of a line keeps the whole linear. Values have dots too, which is why the limit is
+far above what any table needs; a long array of version numbers is written over several lines.
 """
 
 from __future__ import annotations
