@@ -4,7 +4,8 @@ The SDK in one piece::
 
     import attester
 
-    collector = attester.NodeCollector(attester.ConfigfsTsm(), attester.Nvml())
+    devices = attester.Devices((attester.Nvml(), attester.Nscq()))
+    collector = attester.NodeCollector(attester.ConfigfsTsm(), devices)
     tls = attester.TlsMaterial.from_files(ca=…, certificate=…, key=…)
     with attester.BrokerClient("broker:8443", tls=tls) as client:
         with attester.acquire(client, collector, grant=grant, nonce=nonce, assets=[ref], node_id="ber1-n01") as lease:
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from attester.client import BrokerClient, TlsMaterial
-    from attester.collect.collector import Collector, NodeCollector, NoDevices
+    from attester.collect.collector import Collector, Devices, NodeCollector, NoDevices
     from attester.collect.configfs_tsm import ConfigfsTsm
+    from attester.collect.nscq import Nscq
     from attester.collect.nvml import Nvml
     from attester.errors import (
         AccessDeniedError,
@@ -52,6 +54,7 @@ __all__ = [
     "CollectionError",
     "Collector",
     "ConfigfsTsm",
+    "Devices",
     "GrantFile",
     "Lease",
     "LeaseEndedError",
@@ -59,6 +62,7 @@ __all__ = [
     "LeaseTerms",
     "NoDevices",
     "NodeCollector",
+    "Nscq",
     "Nvml",
     "Obligation",
     "ObligationError",
@@ -82,6 +86,7 @@ _HOMES: Final = {
     "CollectionError": "attester.errors",
     "Collector": "attester.collect.collector",
     "ConfigfsTsm": "attester.collect.configfs_tsm",
+    "Devices": "attester.collect.collector",
     "GrantFile": "attester.grant_file",
     "Lease": "attester.lease",
     "LeaseEndedError": "attester.errors",
@@ -89,6 +94,7 @@ _HOMES: Final = {
     "LeaseTerms": "attester.lease",
     "NoDevices": "attester.collect.collector",
     "NodeCollector": "attester.collect.collector",
+    "Nscq": "attester.collect.nscq",
     "Nvml": "attester.collect.nvml",
     "Obligation": "attester.lease",
     "ObligationError": "attester.errors",

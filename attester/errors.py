@@ -6,7 +6,8 @@
     ├── CollectionError          evidence cannot be collected
     │   ├── NoTeeError               this machine has no TEE that gives evidence, or not to this process
     │   ├── EvidenceConflictError    somebody else asked through the same interface; the evidence is not ours
-    │   └── GpuEvidenceError         a GPU, its driver or its confidential mode gives no evidence
+    │   ├── GpuEvidenceError         a GPU, its driver or its confidential mode gives no evidence
+    │   └── SwitchEvidenceError      an NVSwitch, its library or its trusted mode gives no evidence
     ├── BrokerError              the broker did not do what was asked
     │   ├── AccessDeniedError        it decided "no"; `reasons` has every reason
     │   ├── RequestRefusedError      the request cannot be carried out as it stands; repeating it does not help
@@ -85,6 +86,12 @@ class GpuEvidenceError(CollectionError):
     """A GPU, its driver or its confidential mode gives no evidence."""
 
     code: ClassVar[str] = "NO_GPU_EVIDENCE"
+
+
+class SwitchEvidenceError(CollectionError):
+    """An NVSwitch, its library or its trusted NVLink mode gives no evidence."""
+
+    code: ClassVar[str] = "NO_SWITCH_EVIDENCE"
 
 
 class BrokerError(AttesterError):

@@ -55,12 +55,27 @@ class NoDevices:
 
 
 @dataclass(frozen=True, slots=True)
+class Devices:
+    """The devices of several collectors, one collector's after the other's.
+
+    Attributes:
+        collectors: in the order of the evidence, as `attester.collect.nvml.Nvml` and `attester.collect.nscq.Nscq`.
+    """
+
+    collectors: tuple[DeviceCollector, ...]
+
+    def devices(self, nonce: bytes) -> tuple[Evidence, ...]:
+        """See `DeviceCollector.devices`; where one collector fails there is no evidence at all."""
+        return tuple(evidence for collector in self.collectors for evidence in collector.devices(nonce))
+
+
+@dataclass(frozen=True, slots=True)
 class NodeCollector:
     """A node's collector put together from one for its CPU and one for its devices.
 
     Attributes:
         cpu_collector: for the CPU TEE, as `attester.collect.configfs_tsm.ConfigfsTsm`.
-        device_collector: for the devices, as `attester.collect.nvml.Nvml` or `NoDevices`.
+        device_collector: for the devices, as `attester.collect.nvml.Nvml`, `Devices` or `NoDevices`.
     """
 
     cpu_collector: CpuCollector

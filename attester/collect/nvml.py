@@ -2,7 +2,7 @@
 
 Needs a GPU in confidential-computing mode with its driver, and the optional package ``nvidia-ml-py`` (pip extra
 ``nvml``). Source: NVIDIA, "NVML API Reference", nvmlDeviceGetConfComputeGpuAttestationReport and
-nvmlDeviceGetConfComputeGpuCertificate. NVML gives no evidence of NVSwitches.
+nvmlDeviceGetConfComputeGpuCertificate. NVML gives no evidence of NVSwitches; `attester.collect.nscq` does.
 """
 
 from __future__ import annotations
