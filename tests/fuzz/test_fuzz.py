@@ -23,7 +23,8 @@ SCALE = 1
 ROOMS = ("keystead", "attestation", "policy", "audit", "sealed", "keybroker", "attester")
 NOT_UNTRUSTED = {"simulator", "cli", "v1", "store", "collect"}
 """Folders whose readers are not given what strangers wrote: test vendors, the command line, generated code, the
-broker's own tables, the node's own kernel and drivers. What the command line reads is read by the rooms, or has a target of its own."""
+broker's own tables, the node's own kernel and drivers. What the command line reads is read by the rooms, or has a
+target of its own."""
 
 PARSER = re.compile(
     r"(parse|read|load|decode|open|unwrap|verify|check|inspect|detect|judge|from|certificates_from|crl)(_|$)"
