@@ -397,7 +397,7 @@ def _check_newest(
         return False
     responder = cache.responder(answer, serial, issuer, issuer_der)
     own = CheckLog()
-    says = f"OCSP, on behalf of {issuer.subject.rfc4514_string()}"
+    says = f"OCSP, on behalf of {chain.labels[position + 1].partition(' ')[2]}"
     used = _check_answer(answer, responder, rules=rules, now=now, log=own, where=label, says=says)
     log.passed.extend(own.passed)
     log.findings.extend(own.findings)

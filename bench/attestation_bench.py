@@ -1,19 +1,27 @@
 """What verifying evidence costs beyond the one signature that it cannot do without.
 
 The yardstick is one bare ECDSA P-384 verification with the product's backend, its message of the same length hashed as
-it must be. Evidence comes from the simulators; nothing is fetched and no published vector is read.
+it must be. A complete verdict takes evidence of a device that was seen before, with every collateral: for a CPU the
+revocation list, for a GPU two manifests and OCSP responses for its chain and the manifests' signers. Cold is the same
+with nothing known beforehand. Evidence comes from the simulators, so that every signature is a real one.
+
+Beside it stands what `nv-local-gpu-verifier` takes for the same GPU's evidence and manifests; see
+`bench.peers.nv_local_gpu_verifier` for what that includes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from awscrt.crypto import EC
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,28 +33,45 @@ from attestation.nvgpu import verify as nvgpu
 from attestation.nvgpu.abi import GpuEvidence, Mode
 from attestation.nvgpu.endorsements import NvGpuAnchors
 from attestation.simulator.node import SimulatedVendors
-from attestation.simulator.nvgpu import Architecture, GpuConfiguration
+from attestation.simulator.nvgpu import Architecture, GpuConfiguration, SimulatedGpu
+from attestation.simulator.ocsp import SimulatedOcsp
+from attestation.simulator.rim import SimulatedRimAuthority
 from attestation.simulator.snp import SimulatedSnp
 from attestation.snp import verify as snp
 from attestation.snp.abi import SIGNED_SIZE, AttestationReport, Product
-from attestation.types import Evidence
+from attestation.types import Collateral, Evidence
+from bench import peers
 from bench.harness import ROUNDS, Row, Timing, interleave, table
 
-SNP_FLOOR = 0.85
-GPU_FLOOR = 0.85
+AUTHENTIC_FLOOR = 0.85
+"""Of a bare verification: parse and signature."""
+VERDICT_FLOOR = 0.60
+"""Of a bare verification: the complete verdict."""
+PEER = "nv-local-gpu-verifier==2.7.3"
 NONCE = bytes(range(32))
 REPORT_DATA = bytes(64)
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "bench-vendors"
 """The simulators' keys: making two RSA-4096 keys takes seconds, so they are kept. They protect nothing."""
 
 DAY = 24 * 3600
+BARE = "bare P-384 verify"
+AUTHENTIC = "parse + signature, chain cached"
+VERDICT = "complete verdict, collateral cached"
+COLD_CHAIN = "complete verdict, cold chain of 5 certificates"
+COLD = "complete verdict, everything cold"
 
 
 def run(rounds: int = ROUNDS) -> str:
     """Measure, and return the tables."""
     now = int(time.time())
     vendors = SimulatedVendors.load_or_generate(CACHE, now=now, seed=bytes(32))
-    report = "\n\n".join((backends(rounds), gpu(vendors, now, rounds), cpu(vendors, now, rounds)))
+    parts = [backends(rounds), cpu(vendors, now, rounds)]
+    for architecture in Architecture:
+        case = GpuCase.make(vendors, architecture, now)
+        timings = gpu(case, rounds)
+        title = f"GPU evidence, {architecture.name.title()}, {len(case.evidence.data)} bytes"
+        parts += [compare(title, timings), against_peer(case, timings)]
+    report = "\n\n".join(parts)
     return f"Attestation: CPU time of one process, medians of {rounds} interleaved rounds\n\n{report}"
 
 
@@ -80,34 +105,115 @@ def backends(rounds: int) -> str:
     return table(f"Bare ECDSA P-384, SHA-384 over {len(message)} bytes", rows)
 
 
-def gpu(vendors: SimulatedVendors, now: int, rounds: int) -> str:
-    """GPU evidence, Hopper and Blackwell."""
-    parts = []
-    switches = (bytes(8), bytes([1] * 8))
-    for architecture in Architecture:
-        configuration = GpuConfiguration(mode=Mode.PROTECTED_PCIE, switch_pdis=switches)
+@dataclass(frozen=True, slots=True)
+class GpuCase:
+    """One GPU's evidence with every collateral."""
+
+    vendors: SimulatedVendors
+    device: SimulatedGpu
+    evidence: Evidence
+    reference: nvgpu.NvGpuReference
+    collateral: Collateral
+    now: int
+
+    @classmethod
+    def make(cls, vendors: SimulatedVendors, architecture: Architecture, now: int) -> GpuCase:
+        """A GPU in single-GPU mode whose every measurement is pinned beside those that manifests list."""
+        configuration = GpuConfiguration(mode=Mode.SINGLE_GPU)
         device = vendors.nvidia.gpu(7, architecture=architecture, configuration=configuration)
+        reference = vendors.reference(configuration).nvgpu
+        if reference is None:
+            raise RuntimeError("simulated GPU: no reference values")
+        rims = SimulatedRimAuthority(vendor=vendors.nvidia, not_before=now - DAY)
+        ocsp = SimulatedOcsp(vendor=vendors.nvidia)
         evidence = device.evidence("gpu0", NONCE)
-        anchors, reference = vendors.nvidia.anchors(), vendors.reference(configuration).nvgpu
-        parsed = GpuEvidence.parse(evidence.data)
-        measurements = parsed.measurements
-        key = nvgpu.authenticate(evidence, anchors=anchors, now=now, log=CheckLog()).chain.chain.leaf_key
-        if key is None or reference is None:
-            raise RuntimeError("simulated GPU: no leaf key or no reference values")
-        timings = interleave(
+        return cls(
+            vendors=vendors,
+            device=device,
+            evidence=evidence,
+            reference=reference,
+            collateral=Collateral(
+                rims=(rims.driver(device), rims.vbios(device)),
+                ocsp=(
+                    *ocsp.responses(evidence.certificates, this_update=now - 60, first=1),
+                    *ocsp.responses(rims.certificates(), this_update=now - 60),
+                ),
+            ),
+            now=now,
+        )
+
+    def verify(self, anchors: NvGpuAnchors) -> None:
+        """The complete verdict."""
+        result = nvgpu.verify(
+            self.evidence,
+            anchors=anchors,
+            reference=self.reference,
+            expected_nonce=NONCE,
+            now=self.now,
+            collateral=self.collateral,
+        )
+        if result.findings:
+            raise RuntimeError(f"simulated GPU evidence is refused: {result.findings}")
+
+    def verify_cold(self) -> None:
+        """The same with nothing known beforehand."""
+        self.verify(self.vendors.nvidia.anchors())
+
+
+def gpu(case: GpuCase, rounds: int) -> dict[str, Timing]:
+    """GPU evidence."""
+    anchors, evidence = case.vendors.nvidia.anchors(), case.evidence
+    measurements = GpuEvidence.parse(evidence.data).measurements
+    key = nvgpu.authenticate(evidence, anchors=anchors, now=case.now, log=CheckLog()).chain.chain.leaf_key
+    if key is None:
+        raise RuntimeError("simulated GPU: no leaf key")
+    return interleave(
+        {
+            BARE: bare(key, measurements.r, measurements.s, measurements.signed),
+            "parse": partial(GpuEvidence.parse, evidence.data),
+            AUTHENTIC: authentic_gpu(evidence, anchors, case.now),
+            VERDICT: partial(case.verify, anchors),
+            COLD_CHAIN: lambda: case.verify(replace(anchors, chains=case.vendors.nvidia.anchors().chains)),
+            COLD: case.verify_cold,
+        },
+        rounds=rounds,
+    )
+
+
+def against_peer(case: GpuCase, timings: dict[str, Timing]) -> str:
+    """The complete verdict beside the peer's, on the same evidence and manifests."""
+    configuration = case.device.configuration
+    root = pem(case.vendors.nvidia.root_der)
+    title = f"The same evidence and manifests, {PEER} (without OCSP)"
+    try:
+        measured = peers.run(
+            "nv_local_gpu_verifier",
+            PEER,
             {
-                "bare P-384 verify": bare(key, measurements.r, measurements.s, measurements.signed),
-                "parse": partial(GpuEvidence.parse, evidence.data),
-                "parse + signature, chain cached": authentic_gpu(evidence, anchors, now),
-                "whole verification, chain cached": sound_gpu(evidence, anchors, reference, now),
-                "whole verification, cold chain (5 links)": cold_gpu(evidence, vendors, reference, now),
+                "architecture": case.device.architecture.name.lower(),
+                "evidence": case.evidence.data.hex(),
+                "nonce": NONCE.hex(),
+                "chain": [pem(der) for der in case.evidence.certificates],
+                "driver": configuration.driver_version,
+                "vbios": configuration.vbios_version,
+                "driver_rim": case.collateral.rims[0].decode(),
+                "vbios_rim": case.collateral.rims[1].decode(),
+                "rim_root": root,
             },
-            rounds=rounds,
         )
-        parts.append(
-            compare(f"GPU evidence, {architecture.name.title()}, {len(evidence.data)} bytes", timings, GPU_FLOOR)
-        )
-    return "\n\n".join(parts)
+    except peers.PeerMissingError as error:
+        return f"{title}\n  SKIPPED, NOT MEASURED: {error}"
+    rows = [(f"peer: {name}", statistics.median(seconds)) for name, seconds in measured.items()]
+    slowest = rows[-1][1]
+    rows += [(name, timings[name].median) for name in (VERDICT, COLD_CHAIN, COLD)]
+    lines = [title, f"  {'':46} {'µs':>9} {'times as fast':>15}"]
+    lines += [f"  {name:46} {seconds * 1e6:9.1f} {slowest / seconds:15.1f}" for name, seconds in rows]
+    return "\n".join(lines)
+
+
+def pem(der: bytes) -> str:
+    """A certificate as PEM."""
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
 
 
 def cpu(vendors: SimulatedVendors, now: int, rounds: int) -> str:
@@ -141,26 +247,24 @@ def cpu(vendors: SimulatedVendors, now: int, rounds: int) -> str:
 
     timings = interleave(
         {
-            "bare P-384 verify": bare(vek.key, report.r, report.s, evidence.data[:SIGNED_SIZE]),
+            BARE: bare(vek.key, report.r, report.s, evidence.data[:SIGNED_SIZE]),
             "parse": lambda: AttestationReport.parse(evidence.data),
-            "parse + signature, chain cached": authentic,
-            "whole verification, chain cached": sound,
-            "whole verification, cold chain (3 RSA links)": lambda: sound(warm=False),
+            AUTHENTIC: authentic,
+            VERDICT: sound,
+            COLD: lambda: sound(warm=False),
         },
         rounds=rounds,
     )
-    return compare(f"SEV-SNP evidence, {len(evidence.data)} bytes", timings, SNP_FLOOR)
+    return compare(f"SEV-SNP evidence, {len(evidence.data)} bytes", timings)
 
 
-def compare(title: str, timings: dict[str, Timing], floor: float) -> str:
+def compare(title: str, timings: dict[str, Timing]) -> str:
     """The table of `timings` against the bare verification."""
-    base = timings["bare P-384 verify"]
+    base = timings[BARE]
+    floors = {AUTHENTIC: AUTHENTIC_FLOOR, VERDICT: VERDICT_FLOOR}
     return table(
         title,
-        [
-            Row(timing, None if timing is base else base, floor if name.startswith("parse +") else None)
-            for name, timing in timings.items()
-        ],
+        [Row(timing, None if timing is base else base, floors.get(name)) for name, timing in timings.items()],
     )
 
 
@@ -181,30 +285,6 @@ def authentic_gpu(evidence: Evidence, anchors: NvGpuAnchors, now: int) -> Callab
     def call() -> None:
         if not nvgpu.authenticate(evidence, anchors=anchors, now=now, log=CheckLog()).authentic:
             raise RuntimeError("simulated GPU evidence is not authentic")
-
-    return call
-
-
-def sound_gpu(
-    evidence: Evidence, anchors: NvGpuAnchors, reference: nvgpu.NvGpuReference, now: int
-) -> Callable[[], None]:
-    """The whole verification, every measurement pinned."""
-
-    def call() -> None:
-        result = nvgpu.verify(evidence, anchors=anchors, reference=reference, expected_nonce=NONCE, now=now)
-        if not result.ok:
-            raise RuntimeError(f"simulated GPU evidence is refused: {result.findings}")
-
-    return call
-
-
-def cold_gpu(
-    evidence: Evidence, vendors: SimulatedVendors, reference: nvgpu.NvGpuReference, now: int
-) -> Callable[[], None]:
-    """The whole verification with an empty cache each time."""
-
-    def call() -> None:
-        sound_gpu(evidence, vendors.nvidia.anchors(), reference, now)()
 
     return call
 
