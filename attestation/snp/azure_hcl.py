@@ -43,6 +43,10 @@ _HEADER: Final = struct.Struct("<4sIIII12s")
 _RUNTIME: Final = struct.Struct("<IIIII")
 _RUNTIME_DATA: Final = "HCL runtime data"
 _MAX_BRACKETS: Final = 64
+_MAX_INTEGER: Final = (1 << 53) - 1
+"""RFC 8785, section 3.2.2.3: beyond it there is no canonical form."""
+
+_MAX_DIGITS: Final = 17
 _AK: Final = "HCLAkPub"
 _USER_DATA: Final = re.compile(r"[0-9A-Fa-f]{128}")
 _BASE64URL: Final = re.compile(r"[0-9A-Za-z_-]{1,1024}")
@@ -149,8 +153,14 @@ def _parse_json(data: bytes) -> dict[str, Any]:
         raise MalformedError(_RUNTIME_DATA, f"{brackets} objects and lists, at most {_MAX_BRACKETS} are allowed")
     try:
         document = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_object, parse_float=_refuse, parse_constant=_refuse
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_refuse,
+            parse_constant=_refuse,
         )
+        # Half a surrogate pair has no UTF-8, and what is claimed must have a canonical form.
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
     except ValueError as error:
         raise MalformedError(_RUNTIME_DATA, f"not JSON: {error}") from None
     if not isinstance(document, dict):
@@ -163,6 +173,12 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise MalformedError(_RUNTIME_DATA, "an object has a name twice")
     return made
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS or abs(value := int(text)) > _MAX_INTEGER:
+        raise MalformedError(_RUNTIME_DATA, f"{text!a:.40} is no integer that JSON keeps exactly")
+    return value
 
 
 def _refuse(text: str) -> NoReturn:

@@ -14,9 +14,11 @@ import pytest
 
 from attestation import node_checks
 from attestation.composite import BINDING_KEY, BINDING_NONE, NodeEvidence, verify_node
-from attestation.errors import MalformedError, TrustAnchorError
+from attestation.errors import MalformedError, ManifestError, TrustAnchorError
 from attestation.inspect import detect_scheme, inspect_evidence, leaf_of
 from attestation.pem import certificates_from_pem
+from attestation.reference.devices import DeviceLists
+from attestation.reference.values import parse_reference_values
 from attestation.registry import SCHEMES
 from attestation.scheme import ReferenceValues, TrustAnchors
 from attestation.simulator.azure import HclDefect, SimulatedAzureVm
@@ -248,7 +250,10 @@ AK = {"kid": "HCLAkPub", "kty": "RSA", "n": "AQAB", "e": "AQAB"}
         (b'{"x":1.5}', "no integer"),
         (b'{"x":1e400}', "no integer"),
         (b'{"x":NaN}', "no integer"),
-        (b'{"x":' + b"1" * 5000 + b"}", "not JSON"),
+        (b'{"x":' + b"1" * 5000 + b"}", "no integer"),
+        (b'{"x":9007199254740992}', "no integer"),
+        (b'{"x":-9007199254740992}', "no integer"),
+        (b'{"vm-configuration":{"x":"\\ud800"}}', "not JSON"),
         (b'{"x":' + b"[" * 70 + b"]" * 70 + b"}", "objects and lists"),
         (b'{"x":"' + b"a" * (1 << 16) + b'"}', "bytes, at most"),
         (_text(user_data="00" * 63), "64 bytes in hex"),
@@ -363,3 +368,31 @@ def test_every_product_line(vendors: SimulatedVendors, arguments: dict[str, Any]
         node = vendors.node("azure-2", now=NOW, gpus=0, product=product)
         evidence = SimulatedAzureVm(chip=node.cpu).evidence(USER_DATA)
         assert verify_evidence(evidence, expected=USER_DATA, **arguments).ok
+
+
+def test_lists_of_devices_hold_for_a_paravisors_chip(
+    vm: SimulatedAzureVm, arguments: dict[str, Any], judge: Callable[..., DeviceResult]
+) -> None:
+    identity = str(judge().identity)
+    denied = replace(arguments["reference"], devices=DeviceLists(denied={identity: "stolen"}))
+    result = verify_evidence(vm.evidence(USER_DATA), expected=USER_DATA, **{**arguments, "reference": denied})
+    assert _failing(result) == {"IDENTITY_DENIED"}
+
+
+TCB = "bl = 1\ntee = 0\nsnp = 1\nucode = 1\n"
+
+
+def test_the_paravisors_reference_values_have_a_table_of_their_own() -> None:
+    text = f'[snp_azure_hcl]\nmeasurements = ["{"ab" * 48}"]\n[snp_azure_hcl.minimum_tcb.Genoa]\n{TCB}'
+    values = parse_reference_values(text.encode(), name="accepted.toml")
+    assert values.snp is None
+    assert values.snp_azure_hcl is not None
+    assert values.snp_azure_hcl.measurements == frozenset({b"\xab" * 48})
+    assert values.snp_azure_hcl.vmpls == frozenset({0})
+    for table, other in (("snp", "snp_azure_hcl"), ("snp_azure_hcl", "snp")):
+        wrong = f"[{table}.minimum_tcb.Turin]\n{TCB}"
+        with pytest.raises(ManifestError, match=rf"accepted.toml: {table}\.minimum_tcb\.Turin"):
+            parse_reference_values(wrong.encode(), name="accepted.toml")
+        right = parse_reference_values(f"[{table}.minimum_tcb.Genoa]\n{TCB}".encode(), name="accepted.toml")
+        assert getattr(right, table) is not None
+        assert getattr(right, other) is None
