@@ -210,10 +210,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
 def test_dangerous_xml_is_refused_quickly(data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(MalformedError):
         parse_xml(data, "test")
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     rim, log = judge(data)
     assert rim is None
     assert codes(log) == {"RIM_DOCUMENT"}
