@@ -104,6 +104,13 @@ def same(parse: Callable[[bytes], Any]) -> Callable[[bytes], None]:
 # attestation
 
 
+def _signed(scheme: str, evidence: bytes) -> bytes:
+    """What the signature in `evidence` covers."""
+    if scheme == "snp-azure-hcl":
+        evidence = HclReport.parse(evidence).report
+    return evidence[:0x2A0] if scheme.startswith("snp") else evidence[:-96]
+
+
 def _evidence(scheme: str, slot: str, expected: bytes) -> Callable[[bytes], None]:
     def run(data: bytes) -> None:
         evidence, *certificates = parts(data) or (b"",)
@@ -115,7 +122,9 @@ def _evidence(scheme: str, slot: str, expected: bytes) -> Callable[[bytes], None
             collateral=seeds.collateral(),
             now=NOW,
         )
-        assert not result.ok or data in seeds.sound_evidence(scheme), "evidence that was altered is accepted"
+        # Signatures aside: chips have fresh keys in each run, and a kept corpus has evidence of the last run's.
+        sound = {_signed(scheme, parts(each)[0]) for each in seeds.sound_evidence(scheme)}
+        assert not result.ok or _signed(scheme, evidence) in sound, "evidence that was altered is accepted"
 
     return run
 
