@@ -34,6 +34,7 @@
     ├── NotAuthenticatedError          the client certificate does not say who calls
     ├── RoleError                      the caller's role or tenant does not allow this call
     ├── InvalidRequestError            a field of the request is missing, malformed or contradicts another
+    │   └── ConstraintsError           constraints that cannot be read; it names the field
     ├── GrantInvalidError              a grant that this broker did not sign, or not for this
     ├── NoAppraisalError               a record of the log that rests on no appraisal that is kept
     ├── AppraisalRecordError           a stored or exported appraisal is altered, incomplete or of another version
@@ -338,6 +339,12 @@ class InvalidRequestError(KeybrokerError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+
+
+class ConstraintsError(InvalidRequestError):
+    """Constraints that cannot be read; `field` says where, for example ``residency.allowed[0]``."""
+
+    code: ClassVar[str] = "CONSTRAINTS_INVALID"
 
 
 class GrantInvalidError(KeybrokerError):
