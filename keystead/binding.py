@@ -25,7 +25,8 @@ LABEL_CHALLENGE: Final = LABEL_PREFIX + "challenge"
 LABEL_DATA_KEY: Final = LABEL_PREFIX + "data-key"
 LABEL_DEVICE_EVIDENCE: Final = LABEL_PREFIX + "device-evidence"
 LABEL_DEVICE_NONCE: Final = LABEL_PREFIX + "device-nonce"
-LABEL_GRANT: Final = LABEL_PREFIX + "grant"
+LABEL_GRANT: Final = "keystead/v2/grant"
+LABEL_GRANT_1: Final = LABEL_PREFIX + "grant"
 LABEL_HPKE_INFO: Final = LABEL_PREFIX + "hpke-info"
 LABEL_LEASE_RETURN: Final = LABEL_PREFIX + "lease-return"
 LABEL_NO_GRANT: Final = LABEL_PREFIX + "no-grant"
@@ -227,8 +228,10 @@ def asset_list_digest(assets: Sequence[AssetRef]) -> bytes:
 class JobGrant:
     """What the broker promised a scheduler for one job; signed by the broker, carried by the node.
 
-    Instants are integer seconds since the Unix epoch. `nodes` and `sites` narrow where it may be used: empty
-    means any. Tuples are sorted and free of repeats on the wire.
+    A grant narrows what the assets permit and never widens it. Instants are integer seconds since the Unix epoch.
+    `nodes` and `sites` narrow where it may be used: empty means any. `project`, `user`, `stage`, `image` (SHA-256 of
+    the code or container image, in hexadecimal) and `network` are what the job declared, empty where it did not; what
+    is empty satisfies no asset that restricts it. Tuples are sorted and free of repeats on the wire.
     """
 
     broker: str
@@ -243,6 +246,11 @@ class JobGrant:
     node_ceiling: int
     not_before: int
     not_after: int
+    project: str = ""
+    user: str = ""
+    stage: str = ""
+    image: str = ""
+    network: str = ""
 
     def to_bytes(self) -> bytes:
         """The canonical encoding that the broker signs."""
@@ -260,16 +268,22 @@ class JobGrant:
             u32(self.node_ceiling),
             u64(self.not_before),
             u64(self.not_after),
+            *(_encode_optional(getattr(self, name), f"grant.{name}") for name in _DECLARED),
+            _encode_image(self.image),
         )
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse `to_bytes`'s encoding; nothing else is accepted.
+        """Parse `to_bytes`'s encoding, or that of version 1, whose grants declare nothing; nothing else is accepted.
+
+        Grants of version 1 are read because jobs that were authorized before version 2 run on; none is made any more.
 
         Raises:
             BindingError: the bytes are not the canonical encoding of a grant.
         """
-        f = decode(LABEL_GRANT, data, 12)
+        first = data.startswith(struct.pack(">H", len(LABEL_GRANT_1)) + LABEL_GRANT_1.encode("ascii"))
+        f = decode(LABEL_GRANT_1, data, 12) if first else decode(LABEL_GRANT, data, 17)
+        declared = {} if first else {name: _optional(f[12 + n], f"grant.{name}") for n, name in enumerate(_DECLARED)}
         return cls(
             broker=_text(f[0], "grant.broker"),
             grant_id=_text(f[1], "grant.grant_id"),
@@ -283,7 +297,35 @@ class JobGrant:
             node_ceiling=_int(f[9], 4, "grant.node_ceiling"),
             not_before=_int(f[10], 8, "grant.not_before"),
             not_after=_int(f[11], 8, "grant.not_after"),
+            image="" if first else _image(f[16]),
+            **declared,
         )
+
+
+_DECLARED: Final = ("project", "user", "stage", "network")
+
+
+def _encode_optional(text: str, what: str) -> bytes:
+    return check_id(text, what).encode("ascii") if text else b""
+
+
+def _optional(data: bytes, what: str) -> str:
+    return _text(data, what) if data else ""
+
+
+def _encode_image(image: str) -> bytes:
+    # Digests are bytes on the wire, so that there is one way to write them.
+    try:
+        data = bytes.fromhex(image)
+    except ValueError:
+        data = b"?"
+    if data.hex() != image or len(data) not in (0, SHA256_SIZE):
+        raise BindingError(f"grant.image: {image!r:.80} is not {SHA256_SIZE} bytes in lower-case hexadecimal")
+    return data
+
+
+def _image(data: bytes) -> str:
+    return _exact(data, SHA256_SIZE, "grant.image").hex() if data else ""
 
 
 def grant_digest(grant: bytes | None) -> bytes:

@@ -24,49 +24,48 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from keystead.v1 import asset_ref_pb2 as keystead_dot_v1_dot_asset__ref__pb2
+from keystead.v1 import constraints_pb2 as keystead_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeystead/v1/asset_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\"/\n\tResidency\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x11\n\tforbidden\x18\x02 \x03(\t\"\x97\x02\n\x05\x41sset\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.keystead.v1.AssetState\x12\x16\n\x0e\x63lassification\x18\x04 \x01(\r\x12\x10\n\x08purposes\x18\x05 \x03(\t\x12)\n\tresidency\x18\x06 \x01(\x0b\x32\x16.keystead.v1.Residency\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08versions\x18\x08 \x03(\x0b\x32\x19.keystead.v1.AssetVersion\"\x8c\x01\n\x0c\x41ssetVersion\x12\"\n\x03ref\x18\x01 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x14RegisterAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12\x16\n\x0e\x63lassification\x18\x04 \x01(\r\x12\x10\n\x08purposes\x18\x05 \x03(\t\x12)\n\tresidency\x18\x06 \x01(\x0b\x32\x16.keystead.v1.Residency\":\n\x15RegisterAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\"\x8e\x01\n\x16\x41\x64\x64\x41ssetVersionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x03ref\x18\x02 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\x05 \x01(\x0c\"E\n\x17\x41\x64\x64\x41ssetVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.keystead.v1.AssetVersion\" \n\x0fGetAssetRequest\x12\r\n\x05\x61sset\x18\x01 \x01(\t\"5\n\x10GetAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListAssetsResponse\x12\"\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x12.keystead.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x12RevokeAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\"8\n\x13RevokeAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\"\x17\n\x15GetWrappingKeyRequest\":\n\x16GetWrappingKeyResponse\x12\x10\n\x08hpke_key\x18\x01 \x01(\x0c\x12\x0e\n\x06\x62roker\x18\x02 \x01(\t*\x88\x01\n\tAssetKind\x12\x1a\n\x16\x41SSET_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41SSET_KIND_MODEL\x10\x01\x12\x16\n\x12\x41SSET_KIND_DATASET\x10\x02\x12\x19\n\x15\x41SSET_KIND_CHECKPOINT\x10\x03\x12\x16\n\x12\x41SSET_KIND_ADAPTER\x10\x04*Z\n\nAssetState\x12\x1b\n\x17\x41SSET_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSET_STATE_ACTIVE\x10\x01\x12\x17\n\x13\x41SSET_STATE_REVOKED\x10\x02\x32\x89\x04\n\x0c\x41ssetService\x12V\n\rRegisterAsset\x12!.keystead.v1.RegisterAssetRequest\x1a\".keystead.v1.RegisterAssetResponse\x12\\\n\x0f\x41\x64\x64\x41ssetVersion\x12#.keystead.v1.AddAssetVersionRequest\x1a$.keystead.v1.AddAssetVersionResponse\x12G\n\x08GetAsset\x12\x1c.keystead.v1.GetAssetRequest\x1a\x1d.keystead.v1.GetAssetResponse\x12M\n\nListAssets\x12\x1e.keystead.v1.ListAssetsRequest\x1a\x1f.keystead.v1.ListAssetsResponse\x12P\n\x0bRevokeAsset\x12\x1f.keystead.v1.RevokeAssetRequest\x1a .keystead.v1.RevokeAssetResponse\x12Y\n\x0eGetWrappingKey\x12\".keystead.v1.GetWrappingKeyRequest\x1a#.keystead.v1.GetWrappingKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeystead/v1/asset_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\x1a\x1dkeystead/v1/constraints.proto\"\xf1\x01\n\x05\x41sset\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.keystead.v1.AssetState\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08versions\x18\x06 \x03(\x0b\x32\x19.keystead.v1.AssetVersion\"\xbb\x01\n\x0c\x41ssetVersion\x12\"\n\x03ref\x18\x01 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0b\x63onstraints\x18\x05 \x01(\x0b\x32\x18.keystead.v1.Constraints\"\x8e\x01\n\x14RegisterAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\":\n\x15RegisterAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\"\x8e\x01\n\x16\x41\x64\x64\x41ssetVersionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x03ref\x18\x02 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\x05 \x01(\x0c\"E\n\x17\x41\x64\x64\x41ssetVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.keystead.v1.AssetVersion\" \n\x0fGetAssetRequest\x12\r\n\x05\x61sset\x18\x01 \x01(\t\"5\n\x10GetAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListAssetsResponse\x12\"\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x12.keystead.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x12RevokeAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\"8\n\x13RevokeAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\"\x17\n\x15GetWrappingKeyRequest\":\n\x16GetWrappingKeyResponse\x12\x10\n\x08hpke_key\x18\x01 \x01(\x0c\x12\x0e\n\x06\x62roker\x18\x02 \x01(\t*\xdd\x01\n\tAssetKind\x12\x1a\n\x16\x41SSET_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41SSET_KIND_MODEL\x10\x01\x12\x16\n\x12\x41SSET_KIND_DATASET\x10\x02\x12\x19\n\x15\x41SSET_KIND_CHECKPOINT\x10\x03\x12\x16\n\x12\x41SSET_KIND_ADAPTER\x10\x04\x12\x1b\n\x17\x41SSET_KIND_PREPROCESSED\x10\x05\x12\x17\n\x13\x41SSET_KIND_FEATURES\x10\x06\x12\x1d\n\x19\x41SSET_KIND_EVALUATION_SET\x10\x07*Z\n\nAssetState\x12\x1b\n\x17\x41SSET_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSET_STATE_ACTIVE\x10\x01\x12\x17\n\x13\x41SSET_STATE_REVOKED\x10\x02\x32\x89\x04\n\x0c\x41ssetService\x12V\n\rRegisterAsset\x12!.keystead.v1.RegisterAssetRequest\x1a\".keystead.v1.RegisterAssetResponse\x12\\\n\x0f\x41\x64\x64\x41ssetVersion\x12#.keystead.v1.AddAssetVersionRequest\x1a$.keystead.v1.AddAssetVersionResponse\x12G\n\x08GetAsset\x12\x1c.keystead.v1.GetAssetRequest\x1a\x1d.keystead.v1.GetAssetResponse\x12M\n\nListAssets\x12\x1e.keystead.v1.ListAssetsRequest\x1a\x1f.keystead.v1.ListAssetsResponse\x12P\n\x0bRevokeAsset\x12\x1f.keystead.v1.RevokeAssetRequest\x1a .keystead.v1.RevokeAssetResponse\x12Y\n\x0eGetWrappingKey\x12\".keystead.v1.GetWrappingKeyRequest\x1a#.keystead.v1.GetWrappingKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keystead.v1.asset_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASSETKIND']._serialized_start=1476
-  _globals['_ASSETKIND']._serialized_end=1612
-  _globals['_ASSETSTATE']._serialized_start=1614
-  _globals['_ASSETSTATE']._serialized_end=1704
-  _globals['_RESIDENCY']._serialized_start=110
-  _globals['_RESIDENCY']._serialized_end=157
-  _globals['_ASSET']._serialized_start=160
-  _globals['_ASSET']._serialized_end=439
-  _globals['_ASSETVERSION']._serialized_start=442
-  _globals['_ASSETVERSION']._serialized_end=582
-  _globals['_REGISTERASSETREQUEST']._serialized_start=585
-  _globals['_REGISTERASSETREQUEST']._serialized_end=765
-  _globals['_REGISTERASSETRESPONSE']._serialized_start=767
-  _globals['_REGISTERASSETRESPONSE']._serialized_end=825
-  _globals['_ADDASSETVERSIONREQUEST']._serialized_start=828
-  _globals['_ADDASSETVERSIONREQUEST']._serialized_end=970
-  _globals['_ADDASSETVERSIONRESPONSE']._serialized_start=972
-  _globals['_ADDASSETVERSIONRESPONSE']._serialized_end=1041
-  _globals['_GETASSETREQUEST']._serialized_start=1043
-  _globals['_GETASSETREQUEST']._serialized_end=1075
-  _globals['_GETASSETRESPONSE']._serialized_start=1077
-  _globals['_GETASSETRESPONSE']._serialized_end=1130
-  _globals['_LISTASSETSREQUEST']._serialized_start=1132
-  _globals['_LISTASSETSREQUEST']._serialized_end=1190
-  _globals['_LISTASSETSRESPONSE']._serialized_start=1192
-  _globals['_LISTASSETSRESPONSE']._serialized_end=1273
-  _globals['_REVOKEASSETREQUEST']._serialized_start=1275
-  _globals['_REVOKEASSETREQUEST']._serialized_end=1330
-  _globals['_REVOKEASSETRESPONSE']._serialized_start=1332
-  _globals['_REVOKEASSETRESPONSE']._serialized_end=1388
-  _globals['_GETWRAPPINGKEYREQUEST']._serialized_start=1390
-  _globals['_GETWRAPPINGKEYREQUEST']._serialized_end=1413
-  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_start=1415
-  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_end=1473
-  _globals['_ASSETSERVICE']._serialized_start=1707
-  _globals['_ASSETSERVICE']._serialized_end=2228
+  _globals['_ASSETKIND']._serialized_start=1429
+  _globals['_ASSETKIND']._serialized_end=1650
+  _globals['_ASSETSTATE']._serialized_start=1652
+  _globals['_ASSETSTATE']._serialized_end=1742
+  _globals['_ASSET']._serialized_start=142
+  _globals['_ASSET']._serialized_end=383
+  _globals['_ASSETVERSION']._serialized_start=386
+  _globals['_ASSETVERSION']._serialized_end=573
+  _globals['_REGISTERASSETREQUEST']._serialized_start=576
+  _globals['_REGISTERASSETREQUEST']._serialized_end=718
+  _globals['_REGISTERASSETRESPONSE']._serialized_start=720
+  _globals['_REGISTERASSETRESPONSE']._serialized_end=778
+  _globals['_ADDASSETVERSIONREQUEST']._serialized_start=781
+  _globals['_ADDASSETVERSIONREQUEST']._serialized_end=923
+  _globals['_ADDASSETVERSIONRESPONSE']._serialized_start=925
+  _globals['_ADDASSETVERSIONRESPONSE']._serialized_end=994
+  _globals['_GETASSETREQUEST']._serialized_start=996
+  _globals['_GETASSETREQUEST']._serialized_end=1028
+  _globals['_GETASSETRESPONSE']._serialized_start=1030
+  _globals['_GETASSETRESPONSE']._serialized_end=1083
+  _globals['_LISTASSETSREQUEST']._serialized_start=1085
+  _globals['_LISTASSETSREQUEST']._serialized_end=1143
+  _globals['_LISTASSETSRESPONSE']._serialized_start=1145
+  _globals['_LISTASSETSRESPONSE']._serialized_end=1226
+  _globals['_REVOKEASSETREQUEST']._serialized_start=1228
+  _globals['_REVOKEASSETREQUEST']._serialized_end=1283
+  _globals['_REVOKEASSETRESPONSE']._serialized_start=1285
+  _globals['_REVOKEASSETRESPONSE']._serialized_end=1341
+  _globals['_GETWRAPPINGKEYREQUEST']._serialized_start=1343
+  _globals['_GETWRAPPINGKEYREQUEST']._serialized_end=1366
+  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_start=1368
+  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_end=1426
+  _globals['_ASSETSERVICE']._serialized_start=1745
+  _globals['_ASSETSERVICE']._serialized_end=2266
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from keystead.v1 import asset_ref_pb2 as _asset_ref_pb2
+from keystead.v1 import constraints_pb2 as _constraints_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -18,6 +19,9 @@ class AssetKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ASSET_KIND_DATASET: _ClassVar[AssetKind]
     ASSET_KIND_CHECKPOINT: _ClassVar[AssetKind]
     ASSET_KIND_ADAPTER: _ClassVar[AssetKind]
+    ASSET_KIND_PREPROCESSED: _ClassVar[AssetKind]
+    ASSET_KIND_FEATURES: _ClassVar[AssetKind]
+    ASSET_KIND_EVALUATION_SET: _ClassVar[AssetKind]
 
 class AssetState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,65 +33,54 @@ ASSET_KIND_MODEL: AssetKind
 ASSET_KIND_DATASET: AssetKind
 ASSET_KIND_CHECKPOINT: AssetKind
 ASSET_KIND_ADAPTER: AssetKind
+ASSET_KIND_PREPROCESSED: AssetKind
+ASSET_KIND_FEATURES: AssetKind
+ASSET_KIND_EVALUATION_SET: AssetKind
 ASSET_STATE_UNSPECIFIED: AssetState
 ASSET_STATE_ACTIVE: AssetState
 ASSET_STATE_REVOKED: AssetState
 
-class Residency(_message.Message):
-    __slots__ = ("allowed", "forbidden")
-    ALLOWED_FIELD_NUMBER: _ClassVar[int]
-    FORBIDDEN_FIELD_NUMBER: _ClassVar[int]
-    allowed: _containers.RepeatedScalarFieldContainer[str]
-    forbidden: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, allowed: _Optional[_Iterable[str]] = ..., forbidden: _Optional[_Iterable[str]] = ...) -> None: ...
-
 class Asset(_message.Message):
-    __slots__ = ("asset", "kind", "state", "classification", "purposes", "residency", "create_time", "versions")
+    __slots__ = ("asset", "kind", "state", "constraints", "create_time", "versions")
     ASSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
-    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
-    PURPOSES_FIELD_NUMBER: _ClassVar[int]
-    RESIDENCY_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     asset: str
     kind: AssetKind
     state: AssetState
-    classification: int
-    purposes: _containers.RepeatedScalarFieldContainer[str]
-    residency: Residency
+    constraints: _constraints_pb2.Constraints
     create_time: _timestamp_pb2.Timestamp
     versions: _containers.RepeatedCompositeFieldContainer[AssetVersion]
-    def __init__(self, asset: _Optional[str] = ..., kind: _Optional[_Union[AssetKind, str]] = ..., state: _Optional[_Union[AssetState, str]] = ..., classification: _Optional[int] = ..., purposes: _Optional[_Iterable[str]] = ..., residency: _Optional[_Union[Residency, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[AssetVersion, _Mapping]]] = ...) -> None: ...
+    def __init__(self, asset: _Optional[str] = ..., kind: _Optional[_Union[AssetKind, str]] = ..., state: _Optional[_Union[AssetState, str]] = ..., constraints: _Optional[_Union[_constraints_pb2.Constraints, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[AssetVersion, _Mapping]]] = ...) -> None: ...
 
 class AssetVersion(_message.Message):
-    __slots__ = ("ref", "key_id", "manifest_digest", "create_time")
+    __slots__ = ("ref", "key_id", "manifest_digest", "create_time", "constraints")
     REF_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     ref: _asset_ref_pb2.AssetRef
     key_id: str
     manifest_digest: bytes
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    constraints: _constraints_pb2.Constraints
+    def __init__(self, ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., constraints: _Optional[_Union[_constraints_pb2.Constraints, _Mapping]] = ...) -> None: ...
 
 class RegisterAssetRequest(_message.Message):
-    __slots__ = ("request_id", "asset", "kind", "classification", "purposes", "residency")
+    __slots__ = ("request_id", "asset", "kind", "constraints")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ASSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
-    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
-    PURPOSES_FIELD_NUMBER: _ClassVar[int]
-    RESIDENCY_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     asset: str
     kind: AssetKind
-    classification: int
-    purposes: _containers.RepeatedScalarFieldContainer[str]
-    residency: Residency
-    def __init__(self, request_id: _Optional[str] = ..., asset: _Optional[str] = ..., kind: _Optional[_Union[AssetKind, str]] = ..., classification: _Optional[int] = ..., purposes: _Optional[_Iterable[str]] = ..., residency: _Optional[_Union[Residency, _Mapping]] = ...) -> None: ...
+    constraints: _constraints_pb2.Constraints
+    def __init__(self, request_id: _Optional[str] = ..., asset: _Optional[str] = ..., kind: _Optional[_Union[AssetKind, str]] = ..., constraints: _Optional[_Union[_constraints_pb2.Constraints, _Mapping]] = ...) -> None: ...
 
 class RegisterAssetResponse(_message.Message):
     __slots__ = ("asset",)

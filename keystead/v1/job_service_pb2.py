@@ -26,31 +26,31 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from keystead.v1 import asset_ref_pb2 as keystead_dot_v1_dot_asset__ref__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeystead/v1/job_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\"<\n\x08JobGrant\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"\xdd\x01\n\x03Job\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.keystead.v1.JobState\x12%\n\x06\x61ssets\x18\x05 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blive_leases\x18\x08 \x01(\r\"\xd8\x01\n\x13\x41uthorizeJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12%\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\r\n\x05nodes\x18\x05 \x03(\t\x12\r\n\x05sites\x18\x06 \x03(\t\x12\x14\n\x0cnode_ceiling\x18\x07 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x14\x41uthorizeJobResponse\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.keystead.v1.JobGrant\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x35\n\x11nonce_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\" \n\rGetJobRequest\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\"4\n\rEndJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\"G\n\x0e\x45ndJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\x12\x16\n\x0erevoked_leases\x18\x02 \x01(\r*O\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_STATE_OPEN\x10\x01\x12\x14\n\x10JOB_STATE_CLOSED\x10\x02\x32\xe7\x01\n\nJobService\x12S\n\x0c\x41uthorizeJob\x12 .keystead.v1.AuthorizeJobRequest\x1a!.keystead.v1.AuthorizeJobResponse\x12\x41\n\x06GetJob\x12\x1a.keystead.v1.GetJobRequest\x1a\x1b.keystead.v1.GetJobResponse\x12\x41\n\x06\x45ndJob\x12\x1a.keystead.v1.EndJobRequest\x1a\x1b.keystead.v1.EndJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeystead/v1/job_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\"<\n\x08JobGrant\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"\xdb\x02\n\x03Job\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.keystead.v1.JobState\x12%\n\x06\x61ssets\x18\x05 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blive_leases\x18\x08 \x01(\r\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\n \x01(\t\x12\x0c\n\x04user\x18\x0b \x01(\t\x12\r\n\x05stage\x18\x0c \x01(\t\x12\r\n\x05image\x18\r \x01(\t\x12\x0f\n\x07network\x18\x0e \x01(\t\"\xd6\x02\n\x13\x41uthorizeJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12%\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\r\n\x05nodes\x18\x05 \x03(\t\x12\r\n\x05sites\x18\x06 \x03(\t\x12\x14\n\x0cnode_ceiling\x18\x07 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\n \x01(\t\x12\x0c\n\x04user\x18\x0b \x01(\t\x12\r\n\x05stage\x18\x0c \x01(\t\x12\r\n\x05image\x18\r \x01(\t\x12\x0f\n\x07network\x18\x0e \x01(\t\"\x92\x01\n\x14\x41uthorizeJobResponse\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.keystead.v1.JobGrant\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x35\n\x11nonce_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\" \n\rGetJobRequest\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\"4\n\rEndJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\"G\n\x0e\x45ndJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\x12\x16\n\x0erevoked_leases\x18\x02 \x01(\r*O\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_STATE_OPEN\x10\x01\x12\x14\n\x10JOB_STATE_CLOSED\x10\x02\x32\xe7\x01\n\nJobService\x12S\n\x0c\x41uthorizeJob\x12 .keystead.v1.AuthorizeJobRequest\x1a!.keystead.v1.AuthorizeJobResponse\x12\x41\n\x06GetJob\x12\x1a.keystead.v1.GetJobRequest\x1a\x1b.keystead.v1.GetJobResponse\x12\x41\n\x06\x45ndJob\x12\x1a.keystead.v1.EndJobRequest\x1a\x1b.keystead.v1.EndJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keystead.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=972
-  _globals['_JOBSTATE']._serialized_end=1051
+  _globals['_JOBSTATE']._serialized_start=1224
+  _globals['_JOBSTATE']._serialized_end=1303
   _globals['_JOBGRANT']._serialized_start=108
   _globals['_JOBGRANT']._serialized_end=168
   _globals['_JOB']._serialized_start=171
-  _globals['_JOB']._serialized_end=392
-  _globals['_AUTHORIZEJOBREQUEST']._serialized_start=395
-  _globals['_AUTHORIZEJOBREQUEST']._serialized_end=611
-  _globals['_AUTHORIZEJOBRESPONSE']._serialized_start=614
-  _globals['_AUTHORIZEJOBRESPONSE']._serialized_end=760
-  _globals['_GETJOBREQUEST']._serialized_start=762
-  _globals['_GETJOBREQUEST']._serialized_end=794
-  _globals['_GETJOBRESPONSE']._serialized_start=796
-  _globals['_GETJOBRESPONSE']._serialized_end=843
-  _globals['_ENDJOBREQUEST']._serialized_start=845
-  _globals['_ENDJOBREQUEST']._serialized_end=897
-  _globals['_ENDJOBRESPONSE']._serialized_start=899
-  _globals['_ENDJOBRESPONSE']._serialized_end=970
-  _globals['_JOBSERVICE']._serialized_start=1054
-  _globals['_JOBSERVICE']._serialized_end=1285
+  _globals['_JOB']._serialized_end=518
+  _globals['_AUTHORIZEJOBREQUEST']._serialized_start=521
+  _globals['_AUTHORIZEJOBREQUEST']._serialized_end=863
+  _globals['_AUTHORIZEJOBRESPONSE']._serialized_start=866
+  _globals['_AUTHORIZEJOBRESPONSE']._serialized_end=1012
+  _globals['_GETJOBREQUEST']._serialized_start=1014
+  _globals['_GETJOBREQUEST']._serialized_end=1046
+  _globals['_GETJOBRESPONSE']._serialized_start=1048
+  _globals['_GETJOBRESPONSE']._serialized_end=1095
+  _globals['_ENDJOBREQUEST']._serialized_start=1097
+  _globals['_ENDJOBREQUEST']._serialized_end=1149
+  _globals['_ENDJOBRESPONSE']._serialized_start=1151
+  _globals['_ENDJOBRESPONSE']._serialized_end=1222
+  _globals['_JOBSERVICE']._serialized_start=1306
+  _globals['_JOBSERVICE']._serialized_end=1537
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ class JobGrant(_message.Message):
     def __init__(self, grant: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_uid", "grant_id", "tenant", "state", "assets", "purposes", "expire_time", "live_leases")
+    __slots__ = ("job_uid", "grant_id", "tenant", "state", "assets", "purposes", "expire_time", "live_leases", "start_time", "project", "user", "stage", "image", "network")
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
     GRANT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,12 @@ class Job(_message.Message):
     PURPOSES_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     LIVE_LEASES_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     job_uid: str
     grant_id: str
     tenant: str
@@ -48,10 +54,16 @@ class Job(_message.Message):
     purposes: _containers.RepeatedScalarFieldContainer[str]
     expire_time: _timestamp_pb2.Timestamp
     live_leases: int
-    def __init__(self, job_uid: _Optional[str] = ..., grant_id: _Optional[str] = ..., tenant: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., assets: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ..., purposes: _Optional[_Iterable[str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live_leases: _Optional[int] = ...) -> None: ...
+    start_time: _timestamp_pb2.Timestamp
+    project: str
+    user: str
+    stage: str
+    image: str
+    network: str
+    def __init__(self, job_uid: _Optional[str] = ..., grant_id: _Optional[str] = ..., tenant: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., assets: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ..., purposes: _Optional[_Iterable[str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live_leases: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., project: _Optional[str] = ..., user: _Optional[str] = ..., stage: _Optional[str] = ..., image: _Optional[str] = ..., network: _Optional[str] = ...) -> None: ...
 
 class AuthorizeJobRequest(_message.Message):
-    __slots__ = ("request_id", "job_uid", "assets", "purposes", "nodes", "sites", "node_ceiling", "expire_time")
+    __slots__ = ("request_id", "job_uid", "assets", "purposes", "nodes", "sites", "node_ceiling", "expire_time", "start_time", "project", "user", "stage", "image", "network")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
     ASSETS_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +72,12 @@ class AuthorizeJobRequest(_message.Message):
     SITES_FIELD_NUMBER: _ClassVar[int]
     NODE_CEILING_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     job_uid: str
     assets: _containers.RepeatedCompositeFieldContainer[_asset_ref_pb2.AssetRef]
@@ -68,7 +86,13 @@ class AuthorizeJobRequest(_message.Message):
     sites: _containers.RepeatedScalarFieldContainer[str]
     node_ceiling: int
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, request_id: _Optional[str] = ..., job_uid: _Optional[str] = ..., assets: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ..., purposes: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., sites: _Optional[_Iterable[str]] = ..., node_ceiling: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    start_time: _timestamp_pb2.Timestamp
+    project: str
+    user: str
+    stage: str
+    image: str
+    network: str
+    def __init__(self, request_id: _Optional[str] = ..., job_uid: _Optional[str] = ..., assets: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ..., purposes: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., sites: _Optional[_Iterable[str]] = ..., node_ceiling: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., project: _Optional[str] = ..., user: _Optional[str] = ..., stage: _Optional[str] = ..., image: _Optional[str] = ..., network: _Optional[str] = ...) -> None: ...
 
 class AuthorizeJobResponse(_message.Message):
     __slots__ = ("grant", "nonce", "nonce_expire_time", "broker")

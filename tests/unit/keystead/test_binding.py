@@ -42,6 +42,10 @@ def test_vectors() -> None:
     grant = binding.JobGrant.parse(raw("grant"))
     assert grant.to_bytes() == raw("grant")
     assert grant.assets == REFS
+    assert grant.image == INPUTS["image"]
+    first = binding.JobGrant.parse(raw("grant_1"))
+    assert first == replace(grant, project="", user="", stage="", network="", image="")
+    assert binding.JobGrant.parse(first.to_bytes()) == first
     assert binding.grant_digest(raw("grant")) == raw("grant_digest")
     assert binding.grant_digest(None) == raw("no_grant_digest")
     assert binding.asset_list_bytes(REFS[::-1]) == raw("asset_list")
