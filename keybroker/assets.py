@@ -1,9 +1,8 @@
-"""Models and datasets: their rules, their versions, their data keys."""
+"""Models and datasets: their constraints, their versions, their data keys."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,17 +12,17 @@ from audit.log import append
 from audit.records import Kind, Record, Result
 from keybroker import requests
 from keybroker.broker import Broker, actor
+from keybroker.constraints import ANYWHERE, BOTTOM, Constraints, Jurisdictions, conflicts, join, parsed
 from keybroker.errors import InvalidRequestError, NotFoundError, RoleError, StateConflictError
 from keybroker.leases import revoke_all
 from keybroker.principals import Principal
-from keybroker.store import assets, leases
+from keybroker.store import assets, documents, leases
 from keybroker.store.assets import AssetRow, AssetVersionRow
 from keybroker.store.leases import LeaseRow
 from keybroker.store.schema import AssetKind, AssetState
 from keystead.binding import AssetRef, BindingError, UnwrapError, owner_key_info
 
 DATA_KEY_SIZE: Final = 32
-MAX_CLASSIFICATION: Final = 4
 _KEY_ID: Final = re.compile(r"[0-9a-z][0-9a-z._-]{0,63}\Z")
 
 
@@ -41,16 +40,13 @@ def register(
     caller: Principal,
     asset: str,
     kind: AssetKind,
-    classification: int,
-    purposes: Sequence[str],
-    allowed: Sequence[str],
-    forbidden: Sequence[str],
-    known_areas: Container[str],
+    constraints: Constraints,
+    jurisdictions: Jurisdictions,
     now: int,
 ) -> AssetView:
-    """Register an asset and the rules that travel with it; a unit of work.
+    """Register an asset and the constraints that travel with it; a unit of work.
 
-    `known_areas` are the jurisdictions and groups that the release policy knows (`keybroker.policies`).
+    `jurisdictions` are the areas that the release policy knows (`keybroker.policies`).
 
     Raises:
         RoleError: the asset's tenant is not the caller's.
@@ -58,29 +54,15 @@ def register(
         AlreadyExistsError: the name is taken.
     """
     name = _own(caller, requests.asset_name(asset))
-    if not 0 <= classification <= MAX_CLASSIFICATION:
-        raise InvalidRequestError("classification", f"{classification}: 0 (public) to {MAX_CLASSIFICATION}")
-    places = requests.areas(allowed, "residency.allowed", known=known_areas)
-    refused = requests.areas(forbidden, "residency.forbidden", known=known_areas)
-    if not places:
-        raise InvalidRequestError(
-            "residency.allowed", "empty would allow no place at all; name jurisdictions or groups"
-        )
-    if set(places) & set(refused):
-        raise InvalidRequestError(
-            "residency.forbidden", f"{', '.join(sorted(set(places) & set(refused)))}: both allowed and forbidden"
-        )
+    check_constraints(constraints, jurisdictions, now=now)
+    text = constraints.to_json()
     row = AssetRow(
         asset=name,
         tenant=caller.require_tenant(),
         kind=kind,
-        classification=classification,
-        purposes=requests.names(purposes, "purposes", at_least=1),
-        residency_allowed=places,
-        residency_forbidden=refused,
         state=AssetState.ACTIVE,
-        max_nodes=None,
         created_at=now,
+        constraints=text,
     )
     assets.insert(connection, row)
     append(
@@ -94,14 +76,57 @@ def register(
             detail={
                 "asset": name,
                 "asset_kind": kind.value,
-                "classification": classification,
-                "purposes": row.purposes,
-                "residency_allowed": places,
-                "residency_forbidden": refused,
+                "classification": constraints.classification,
+                "purposes": tuple(sorted(constraints.purposes or ())),
+                "residency_allowed": tuple(" or ".join(clause) for clause in constraints.residency.clauses()),
+                "residency_forbidden": tuple(sorted(constraints.residency.forbidden)),
+                # The rest, word for word: the document of this digest.
+                "constraints_digest": documents.put(connection, text.encode("utf-8"), now=now).hex(),
             },
         ),
     )
     return AssetView(row, ())
+
+
+def check_constraints(constraints: Constraints, jurisdictions: Jurisdictions, *, now: int) -> None:
+    """Check that constraints say enough to register an asset with, know their areas, and can be satisfied at all.
+
+    Raises:
+        InvalidRequestError: they do not; it names the field.
+    """
+    if not constraints.purposes:
+        raise InvalidRequestError("purposes", "at least one is needed: without a purpose nothing may be done")
+    if not constraints.residency.allowed:
+        raise InvalidRequestError(
+            "residency.allowed", "empty would allow no place at all; name jurisdictions or groups, or * for anywhere"
+        )
+    for name, value in (("residency", constraints.residency), ("exposure", constraints.exposure)):
+        for kind, areas in (("allowed", frozenset().union(*value.allowed)), ("forbidden", value.forbidden)):
+            unknown = sorted(area for area in areas if not jurisdictions.known(area))
+            if unknown:
+                raise InvalidRequestError(
+                    f"{name}.{kind}",
+                    f"{unknown[0]!r} is no ISO 3166 code, no group that the release policy knows, and not *",
+                )
+        both = sorted(
+            area
+            for area in frozenset().union(*value.allowed)
+            if area in value.forbidden or any(_inside(jurisdictions, area, other) for other in value.forbidden)
+        )
+        if both:
+            raise InvalidRequestError(f"{name}.forbidden", f"{', '.join(both)}: both allowed and forbidden")
+    if constraints.retain_until is not None and constraints.retain_until <= now:
+        raise InvalidRequestError("retain_until", f"{constraints.retain_until} is not after now, {now}")
+    for conflict in conflicts(constraints, jurisdictions):
+        raise InvalidRequestError(conflict.field, conflict.why)
+
+
+def _inside(jurisdictions: Jurisdictions, area: str, other: str) -> bool:
+    """Whether all of `area` lies in `other`."""
+    members = jurisdictions.groups.get(area)
+    if members is not None:
+        return bool(members) and all(jurisdictions.within(country, other) for country in members)
+    return area != ANYWHERE and jurisdictions.within(area, other)
 
 
 def open_owner_key(broker: Broker, *, ref: AssetRef, key_id: str, wrapped: bytes) -> bytes:
@@ -133,8 +158,11 @@ def add_version(
     data_key: bytes,
     manifest_digest: bytes,
     now: int,
+    inherited: Constraints = BOTTOM,
 ) -> AssetVersionRow:
     """Add the next version of an asset with its data key; a unit of work.
+
+    `inherited` is the join of the constraints of whatever the version was derived from.
 
     Raises:
         NotFoundError: this tenant has no such asset.
@@ -158,6 +186,7 @@ def add_version(
         manifest=None,
         state=AssetState.ACTIVE,
         created_at=now,
+        constraints=join(parsed(asset.constraints), inherited).to_json(),
     )
     assets.insert_version(connection, row)
     append(

@@ -2,8 +2,8 @@
 
 Source: DESIGN, principle 5. `join` is the least constraint that is at least as strict as both of its arguments: places,
 sites, purposes and who may use the data intersect, classification and assurance take the maximum, retention, ceilings
-and budgets the minimum, obligations the union with the strictest parameters. What is derived from several assets carries
-the join of theirs. `relaxes` says in which fields new constraints are freer than old ones, which takes a
+and budgets the minimum, obligations the union with the strictest parameters. What is derived from several assets
+carries the join of theirs. `relaxes` says in which fields new constraints are freer than old ones, which takes a
 declassification.
 
 Everything here is a pure function of its arguments: no database, no clock. Instants are integer seconds since the Unix
@@ -213,10 +213,127 @@ class Constraints:
     def to_document(self) -> dict[str, Any]:
         """As JSON: sorted, and without what demands nothing, so that equal constraints have equal documents."""
         document: dict[str, Any] = {}
-        bottom = _BOTTOM
         for item in fields(self):
             value = getattr(self, item.name)
-            if value != getattr(bottom, item.name):
+            if value != getattr(BOTTOM, item.name):
+                document[item.name] = _written(value)
+        return document
+
+    def to_json(self) -> str:
+        """The canonical text (RFC 8785)."""
+        return rfc8785.dumps(self.to_document()).decode("utf-8")
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """Read a document of `to_document`'s form, in any order.
+
+        Raises:
+            ConstraintsError: a member is unknown, of another type, or outside what it may be; it names the field.
+        """
+        members = _object(document, "constraints")
+        unknown = sorted(members.keys() - _READERS.keys())
+        if unknown:
+            raise ConstraintsError(f"{unknown[0]!a:.60}", f"unknown; the fields are {', '.join(_READERS)}")
+        return cls(**{name: _READERS[name](value, name) for name, value in members.items()})
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `to_json`'s text, and nothing else.
+
+        Raises:
+            ConstraintsError: not JSON, not constraints, or not in canonical form.
+        """
+        if len(text) > MAX_TEXT:
+            raise ConstraintsError("constraints", f"{len(text)} characters, at most {MAX_TEXT} are allowed")
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ConstraintsError("constraints", "not JSON") from None
+        constraints = cls.from_document(document)
+        if constraints.to_json() != text:
+            raise ConstraintsError("constraints", "not in canonical form (RFC 8785, sorted, without what is implied)")
+        return constraints
+
+
+@lru_cache(maxsize=_CACHED)
+def parsed(text: str) -> Constraints:
+    """`Constraints.parse`, remembered: the same few texts are read for every lease.
+
+    Raises:
+        ConstraintsError: as `Constraints.parse`.
+    """
+    return Constraints.parse(text)
+
+
+def join(self, other: Areas) -> Areas:
+        """Both demands at once."""
+        return Areas(allowed=self.allowed | other.allowed, forbidden=self.forbidden | other.forbidden)
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Every area that is named."""
+        return frozenset().union(*self.allowed, self.forbidden)
+
+    def clauses(self) -> tuple[tuple[str, ...], ...]:
+        """`allowed`, sorted."""
+        return tuple(sorted(tuple(sorted(clause)) for clause in self.allowed))
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON; what is empty is left out."""
+        document: dict[str, Any] = {}
+        if self.allowed:
+            document["allowed"] = [list(clause) for clause in self.clauses()]
+        if self.forbidden:
+            document["forbidden"] = sorted(self.forbidden)
+        return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What must hold wherever data are used. The defaults demand nothing: they are the lattice's bottom.
+
+    Attributes:
+        classification: confidentiality class, 0 (public) to 4 (crown jewel).
+        purposes: what the data may be used for; None for anything, which no registered asset says.
+        residency: where the data may be opened, judged by the site's jurisdiction.
+        exposure: whose law may reach the data, judged by every jurisdiction of the site's operator and of the legal
+            entities that control it: each must satisfy it.
+        sites: where the data may be opened, by the sites' names; None for any.
+        retain_until: from then on the data may not be opened; None for ever.
+        assurance: how well a node must have proven what it is.
+        node_ceiling: how many nodes may hold keys of the asset at a time, over all jobs; None for any number.
+        copy_ceiling: how many live leases may cover the asset at a time, over all jobs; None for any number.
+        projects, users: for whom the data may be opened; None for anybody in the tenant.
+        stages: at which stages of the data life cycle, out of `STAGES`; None for any.
+        images: SHA-256 of the code or container images that may open the data, lower-case hex; None for any.
+        networks: how jobs that open the data may be connected, out of `NETWORKS`; None for any.
+        budgets: most of each of `BUDGETS`; what is not named is not budgeted.
+        obligations: duties that travel with every lease, out of `OBLIGATIONS`, with their parameters.
+    """
+
+    classification: int = 0
+    purposes: frozenset[str] | None = None
+    residency: Areas = field(default_factory=Areas)
+    exposure: Areas = field(default_factory=Areas)
+    sites: frozenset[str] | None = None
+    retain_until: int | None = None
+    assurance: Assurance = Assurance.SIMULATED
+    node_ceiling: int | None = None
+    copy_ceiling: int | None = None
+    projects: frozenset[str] | None = None
+    users: frozenset[str] | None = None
+    stages: frozenset[str] | None = None
+    images: frozenset[str] | None = None
+    networks: frozenset[str] | None = None
+    budgets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    obligations: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON: sorted, and without what demands nothing, so that equal constraints have equal documents."""
+        document: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != getattr(BOTTOM, item.name):
                 document[item.name] = _written(value)
         return document
 
@@ -268,7 +385,7 @@ def parsed(text: str) -> Constraints:
 
 def bottom() -> Constraints:
     """The constraints that demand nothing: joined with any, they leave it as it is."""
-    return _BOTTOM
+    return BOTTOM
 
 
 def join(first: Constraints, second: Constraints) -> Constraints:
@@ -279,8 +396,8 @@ def join(first: Constraints, second: Constraints) -> Constraints:
 
 
 def join_all(constraints: Iterable[Constraints]) -> Constraints:
-    """The join of any number; of none it is `bottom`."""
-    return reduce(join, constraints, _BOTTOM)
+    """The join of any number; of none it is `BOTTOM`."""
+    return reduce(join, constraints, BOTTOM)
 
 
 def relaxes(old: Constraints, new: Constraints) -> list[str]:
@@ -302,19 +419,23 @@ class Jurisdictions:
     Attributes:
         countries: ISO 3166-1 alpha-2 codes.
         groups: members of each named group.
+        subdivisions: ISO 3166-2 codes; where there is none, any that is well formed is taken for one.
     """
 
     countries: frozenset[str]
     groups: Mapping[str, frozenset[str]]
+    subdivisions: frozenset[str] = frozenset()
 
     @property
     def areas(self) -> frozenset[str]:
-        """Every country and group, by name."""
-        return self.countries | self.groups.keys()
+        """Every country, subdivision and group, by name."""
+        return self.countries | self.subdivisions | self.groups.keys()
 
     def known(self, area: str) -> bool:
         """Whether `area` can be judged: a country, a subdivision of one, a group, or ``*``."""
-        return area == ANYWHERE or area in self.groups or area.partition("-")[0] in self.countries
+        if area == ANYWHERE or area in self.groups or area in self.countries or area in self.subdivisions:
+            return True
+        return not self.subdivisions and area.partition("-")[0] in self.countries
 
     def within(self, place: str, area: str) -> bool:
         """Whether all of `place`, a country or a subdivision, lies in `area`."""
@@ -334,10 +455,13 @@ class Jurisdictions:
     def universe(self, named: Iterable[str]) -> frozenset[str]:
         """Enough places to tell whether any satisfies areas that name only `named`.
 
-        Every country, every subdivision that is named, and for the countries of these one subdivision that is not.
+        Every country, and for the countries of which a subdivision is named all of theirs; where these are not known,
+        those that are named and one that is not.
         """
         parts = {area for area in named if "-" in area and area.partition("-")[0] in self.countries}
-        return self.countries | parts | {f"{part.partition('-')[0]}-{_ELSEWHERE}" for part in parts}
+        divided = {part.partition("-")[0] for part in parts}
+        others = {part for part in self.subdivisions if part.partition("-")[0] in divided}
+        return self.countries | parts | (others or {f"{country}-{_ELSEWHERE}" for country in divided})
 
     def extent(self, areas: Areas, universe: Iterable[str]) -> frozenset[str]:
         """The places of `universe` that satisfy `areas`."""
@@ -447,7 +571,9 @@ def _extent(
     """What satisfies one field, or None where anything does."""
     value = getattr(constraints, name)
     if isinstance(value, Areas):
-        return jurisdictions.extent(value, universe) if value != _NO_AREAS else None
+        # A policy of one's own may name no countries; then nothing can be said about places here.
+        asks = value != _NO_AREAS and bool(jurisdictions.countries)
+        return jurisdictions.extent(value, universe) if asks else None
     if name == "networks" and NO_EGRESS in constraints.obligations:
         return (NETWORKS if value is None else frozenset(value)) - {EGRESS}
     return None if value is None else frozenset(value)
@@ -658,4 +784,5 @@ _READERS: Final[Mapping[str, Callable[[object, str], Any]]] = MappingProxyType(
 )
 
 _NO_AREAS: Final = Areas()
-_BOTTOM: Final = Constraints()
+BOTTOM: Final = Constraints()
+"""The constraints that demand nothing: joined with any, they leave it as it is."""

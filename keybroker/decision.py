@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection
 
 from keybroker.broker import Broker
+from keybroker.constraints import Areas, parsed
 from keybroker.denial import Reason, from_denials, ordered
 from keybroker.errors import DecisionStaleError, NotFoundError
 from keybroker.grants import SignedGrant
@@ -26,13 +29,14 @@ from keystead.binding import (
 )
 from policy.decision import Obligation
 from policy.inputs import (
+    AreasInput,
     AssetInput,
     AttestationInput,
     GrantInput,
+    HoldersInput,
     JobInput,
     NodeInput,
     ReleaseInput,
-    ResidencyInput,
     SiteInput,
 )
 
@@ -45,17 +49,21 @@ MAX_ASSETS: Final = 64
 DECISIONS: Final = 8
 """How often a decision is taken again because what it rests on changed meanwhile."""
 
+_CACHED: Final = 4096
+"""Texts of constraints whose part of the policy's input is kept."""
+
 _RESTATED: Final = frozenset({"ATTESTATION_DENIED", "ATTESTATION_STATUS", "DEVICE_SET_MISMATCH"})
 """Denials of the release policy that only sum up what speaks against the node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a decision rests on."""
+    """What a decision rests on; `holders` has, for each asset with a ceiling, its live leases with their nodes."""
 
     job: JobRow
     live_nodes: tuple[str, ...]
     assets: dict[AssetRef, tuple[AssetRow, AssetVersionRow]]
+    holders: dict[str, dict[str, str]]
     node: NodeRow | None
     site: SiteRow | None
 
@@ -76,8 +84,8 @@ def release_input(
     job_open: bool,
     live_nodes: Sequence[str],
     asset: AssetRow,
-    version: int,
-    version_active: bool,
+    version: AssetVersionRow,
+    holders: HoldersInput | None,
     node: NodeInput | None,
     site: SiteRow | None,
     attestation: AttestationInput | None,
@@ -100,19 +108,22 @@ def release_input(
             node_ceiling=grant.node_ceiling,
             not_before=grant.not_before,
             not_after=grant.not_after,
+            project=grant.project,
+            user=grant.user,
+            stage=grant.stage,
+            image=grant.image,
+            network=grant.network,
         ),
         job=JobInput(state="open" if job_open else "closed", live_nodes=tuple(live_nodes)),
         asset=AssetInput(
             asset=asset.asset,
-            version=version,
+            version=version.version,
             tenant=asset.tenant,
             kind=asset.kind.value,
-            state="active" if asset.state is AssetState.ACTIVE and version_active else "revoked",
-            classification=asset.classification,
-            purposes=asset.purposes,
-            residency=ResidencyInput(allowed=asset.residency_allowed, forbidden=asset.residency_forbidden),
-            require_hardware=False,
+            state="active" if AssetState.ACTIVE is asset.state is version.state else "revoked",
+            **_constraint_members(version.constraints),
         ),
+        holders=holders,
         node=node,
         site=None if site is None else site_input(site),
         attestation=attestation,
@@ -120,10 +131,49 @@ def release_input(
     ).to_bytes()
 
 
+@lru_cache(maxsize=_CACHED)
+def _constraint_members(text: str) -> Mapping[str, Any]:
+    """What constraints say as members of `AssetInput`, made once for each text."""
+    constraints = parsed(text)
+
+    def names(value: frozenset[str] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(sorted(value))
+
+    def areas(value: Areas) -> AreasInput:
+        return AreasInput(allowed=value.clauses(), forbidden=tuple(sorted(value.forbidden)))
+
+    return MappingProxyType(
+        {
+            "classification": constraints.classification,
+            # No purpose named is none permitted: an asset cannot be registered so.
+            "purposes": names(constraints.purposes) or (),
+            "residency": areas(constraints.residency),
+            "exposure": areas(constraints.exposure),
+            "sites": names(constraints.sites),
+            "retain_until": constraints.retain_until,
+            "assurance": constraints.assurance.label,
+            "node_ceiling": constraints.node_ceiling,
+            "copy_ceiling": constraints.copy_ceiling,
+            "projects": names(constraints.projects),
+            "users": names(constraints.users),
+            "stages": names(constraints.stages),
+            "images": names(constraints.images),
+            "networks": names(constraints.networks),
+            "obligations": {code: dict(params) for code, params in constraints.obligations.items()},
+        }
+    )
+
+
 def site_input(site: SiteRow) -> SiteInput:
     """A site as policies see it."""
     return SiteInput(
-        site_id=site.site_id, jurisdiction=site.jurisdiction, state=site.state.value, valid_until=site.valid_until
+        site_id=site.site_id,
+        jurisdiction=site.jurisdiction,
+        exposures=site.exposures,
+        certifications=site.certifications,
+        network_zone=site.network_zone,
+        state=site.state.value,
+        valid_until=site.valid_until,
     )
 
 
@@ -156,10 +206,12 @@ def take_snapshot(
     job = jobs.get(connection, grant.grant_id)
     if signed is not None and job.grant != signed.grant:
         raise NotFoundError("job", grant.grant_id)
+    found = assets.find_with_versions(connection, refs)
     return Snapshot(
         job=job,
         live_nodes=leases.live_nodes(connection, grant.grant_id, now=now),
-        assets=assets.find_with_versions(connection, refs),
+        assets=found,
+        holders={name: leases.holders(connection, name, now=now) for name in _limited(found)},
         node=node,
         site=site,
     )
@@ -174,8 +226,9 @@ def decide(
     proof: Proof,
     snapshot: Snapshot,
     now: int,
+    lease_id: str = "",
 ) -> Verdict:
-    """The release policy's answers for every asset at `stage`, and what it was asked."""
+    """The release policy's answers for every asset at `stage`, and what it was asked; `lease_id` is to be renewed."""
     reasons: list[Reason] = []
     obligations: list[Obligation] = []
     inputs: list[bytes] = []
@@ -191,8 +244,10 @@ def decide(
             job_open=snapshot.job.state is JobState.OPEN,
             live_nodes=snapshot.live_nodes,
             asset=asset,
-            version=ref.version,
-            version_active=version.state is AssetState.ACTIVE,
+            version=version,
+            holders=None
+            if node is None or ref.asset not in snapshot.holders
+            else _with_this(snapshot.holders[ref.asset], node_id=node.node_id, lease_id=lease_id),
             node=None
             if node is None
             else NodeInput(
@@ -217,11 +272,50 @@ def decide(
     return Verdict(ordered([*reasons, *unknown]), merged, tuple(inputs))
 
 
-def recheck(connection: Connection, snapshot: Snapshot, *, grant: JobGrant, refs: Sequence[AssetRef], now: int) -> None:
+def _limited(found: Mapping[AssetRef, tuple[AssetRow, AssetVersionRow]]) -> list[str]:
+    """The assets for which a ceiling over all jobs is asked, sorted."""
+    return sorted({ref.asset for ref, (_, version) in found.items() if _ceilings(version) != (None, None)})
+
+
+def _ceilings(version: AssetVersionRow) -> tuple[int | None, int | None]:
+    constraints = parsed(version.constraints)
+    return constraints.node_ceiling, constraints.copy_ceiling
+
+
+def _with_this(holders: Mapping[str, str], *, node_id: str, lease_id: str) -> HoldersInput:
+    """How many there would be with a lease of `node_id`: a new one, or the renewed `lease_id`, which counts once."""
+    return HoldersInput(nodes=len({*holders.values(), node_id}), leases=len({*holders, lease_id}))
+
+
+def _ceilings_hold(connection: Connection, snapshot: Snapshot, *, node_id: str, lease_id: str, now: int) -> bool:
+    """Under the assets' locks: is there still room for this lease among those of all jobs?"""
+    counted = {
+        name: _with_this(leases.holders(connection, name, now=now), node_id=node_id, lease_id=lease_id)
+        for name in snapshot.holders
+    }
+    for ref, (_, version) in snapshot.assets.items():
+        nodes_most, leases_most = _ceilings(version)
+        if nodes_most is not None and counted[ref.asset].nodes > nodes_most:
+            return False
+        if leases_most is not None and counted[ref.asset].leases > leases_most:
+            return False
+    return True
+
+
+def recheck(
+    connection: Connection,
+    snapshot: Snapshot,
+    *,
+    grant: JobGrant,
+    refs: Sequence[AssetRef],
+    now: int,
+    lease_id: str = "",
+) -> None:
     """Under the job's lock: does everything that the policy was told still hold, and will it until the commit?
 
     The node and the assets are locked against changes, not against each other's leases: a quarantine or a revocation
-    that runs on another replica waits for this commit, and then finds the lease that it has to end.
+    that runs on another replica waits for this commit, and then finds the lease that it has to end. Where an asset has
+    a ceiling over all jobs, its leases are counted under a lock of its own.
     """
     job = jobs.get(connection, grant.grant_id, lock=True)
     node = snapshot.node
@@ -232,7 +326,8 @@ def recheck(connection: Connection, snapshot: Snapshot, *, grant: JobGrant, refs
         job == snapshot.job
         and len(live | {node.node_id}) <= grant.node_ceiling
         and nodes.get_with_site(connection, node.node_id, share=True) == (node, snapshot.site)
-        and assets.find_with_versions(connection, refs, share=True) == snapshot.assets
+        and assets.find_with_versions(connection, refs, share=True, lock=bool(snapshot.holders)) == snapshot.assets
+        and _ceilings_hold(connection, snapshot, node_id=node.node_id, lease_id=lease_id, now=now)
     )
     if not holds:
         raise DecisionStaleError

@@ -10,6 +10,7 @@ from typing import Final, Self
 from pydantic import ValidationError
 
 from keybroker.config import BrokerConfig
+from keybroker.constraints import Jurisdictions
 from keybroker.errors import ConfigError
 from policy.bundle import MAX_COMPRESSED, Bundle
 from policy.engine import PolicyEngine
@@ -28,12 +29,14 @@ class Policies:
         appraisal, release: the engines.
         settings: what both read as data.
         appraisal_file: the compiled appraisal pack as it was read, for whoever runs an appraisal again.
+        jurisdictions: the areas that the release pack's data name.
     """
 
     appraisal: PolicyEngine
     release: PolicyEngine
     settings: Settings
     appraisal_file: bytes
+    jurisdictions: Jurisdictions
 
     @classmethod
     def load(cls, config: BrokerConfig) -> Self:
@@ -50,22 +53,32 @@ class Policies:
             raise ConfigError(f"policy.settings.{where}: {first['msg']}") from None
         data = settings.to_data()
         appraisal = _file(config, config.policy.appraisal, APPRAISAL)
+        release = _engine(_file(config, config.policy.release, RELEASE), RELEASE, data)
         return cls(
             appraisal=_engine(appraisal, APPRAISAL, data),
-            release=_engine(_file(config, config.policy.release, RELEASE), RELEASE, data),
+            release=release,
             settings=settings,
             appraisal_file=appraisal,
+            jurisdictions=_jurisdictions(release.data.get("jurisdictions")),
         )
 
     def known_areas(self) -> frozenset[str]:
         """The countries and groups of countries that the release pack's data name; its own packs may name none."""
-        data = self.release.data.get("jurisdictions")
-        names: set[str] = set()
-        if isinstance(data, dict):
-            for kind in ("countries", "groups"):
-                section = data.get(kind)
-                names |= section.keys() if isinstance(section, dict) else set()
-        return frozenset(names)
+        return self.jurisdictions.areas
+
+
+def _jurisdictions(data: object) -> Jurisdictions:
+    """What the release pack's data name; a pack of one's own may name nothing."""
+
+    def section(name: str) -> dict[str, object]:
+        value = data.get(name) if isinstance(data, dict) else None
+        return value if isinstance(value, dict) else {}
+
+    return Jurisdictions(
+        countries=frozenset(section("countries")),
+        groups={name: frozenset(members) for name, members in section("groups").items() if isinstance(members, dict)},
+        subdivisions=frozenset(section("subdivisions")),
+    )
 
 
 def shipped(name: str) -> bytes:

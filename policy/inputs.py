@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Final, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -32,6 +33,9 @@ Area: TypeAlias = Annotated[
         description="A jurisdiction, a group of the pack's data (EU, EEA), or * for every place.",
     ),
 ]
+
+Assurance: TypeAlias = Literal["simulated", "cpu", "cpu-and-devices"]
+"""How well a node has proven what it is, or must have; a later one meets every earlier one."""
 
 BINDING_FULL: Final = "key-and-devices"
 """The CPU evidence vouches for the node's keys and for every device's evidence (DESIGN, "Handshake")."""
@@ -90,7 +94,10 @@ class AppraisalInput(Document):
 
 
 class GrantInput(Document):
-    """The job grant (`keystead.binding.JobGrant`). Empty `nodes` or `sites` do not narrow it."""
+    """The job grant (`keystead.binding.JobGrant`).
+
+    Empty `nodes` or `sites` do not narrow it; what the job did not declare is empty text.
+    """
 
     grant_id: Name
     tenant: Name
@@ -103,6 +110,11 @@ class GrantInput(Document):
     node_ceiling: int = Field(ge=0, le=MAX_INTEGER)
     not_before: Seconds
     not_after: Seconds
+    project: str
+    user: str
+    stage: str = Field(description="Of the data life cycle: training, inference, …")
+    image: str = Field(description="SHA-256 of the code or container image, hex.")
+    network: str = Field(description="none, fabric or egress.")
 
 
 class JobInput(Document):
@@ -112,15 +124,25 @@ class JobInput(Document):
     live_nodes: tuple[Name, ...] = Field(description="Nodes that hold a live lease of this job.")
 
 
-class ResidencyInput(Document):
-    """Where an asset may be used: within `allowed`, and within none of `forbidden`."""
+class AreasInput(Document):
+    """Where: within some area of every clause of `allowed`, and within none of `forbidden`."""
 
-    allowed: tuple[Area, ...]
+    allowed: tuple[tuple[Area, ...], ...]
     forbidden: tuple[Area, ...]
 
 
+class HoldersInput(Document):
+    """Who would hold keys of the asset, any version of it, over all jobs, if this request were allowed."""
+
+    nodes: int = Field(ge=0, le=MAX_INTEGER, description="Nodes with a live lease, the asking one included.")
+    leases: int = Field(ge=0, le=MAX_INTEGER, description="Live leases, the one asked for or renewed included.")
+
+
 class AssetInput(Document):
-    """One version of one asset with the constraints that travel with it."""
+    """One version of one asset with the constraints that travel with it (`keybroker.constraints.Constraints`).
+
+    Where a set or a bound is null, the asset restricts nothing of the kind.
+    """
 
     asset: Name = Field(description="TENANT/NAME")
     version: int = Field(ge=1, le=MAX_INTEGER)
@@ -129,8 +151,19 @@ class AssetInput(Document):
     state: Literal["active", "revoked"]
     classification: int = Field(ge=0, le=MAX_INTEGER)
     purposes: tuple[Name, ...]
-    residency: ResidencyInput
-    require_hardware: bool = Field(description="True: never on a simulated TEE, whatever the settings say.")
+    residency: AreasInput = Field(description="For the site's jurisdiction; at least one clause.")
+    exposure: AreasInput = Field(description="For every jurisdiction of the site's operator and its controllers.")
+    sites: tuple[Name, ...] | None
+    retain_until: Seconds | None
+    assurance: Assurance
+    node_ceiling: int | None = Field(ge=1, le=MAX_INTEGER)
+    copy_ceiling: int | None = Field(ge=1, le=MAX_INTEGER)
+    projects: tuple[Name, ...] | None
+    users: tuple[Name, ...] | None
+    stages: tuple[Name, ...] | None
+    images: tuple[Name, ...] | None
+    networks: tuple[Name, ...] | None
+    obligations: dict[str, dict[str, Duration]] = Field(description="Parameters by code.")
 
 
 class NodeInput(Document):
@@ -147,6 +180,11 @@ class SiteInput(Document):
 
     site_id: Name
     jurisdiction: Jurisdiction
+    exposures: tuple[Jurisdiction, ...] = Field(
+        description="Jurisdictions of the operator and of the legal entities that control it; empty: not known."
+    )
+    certifications: tuple[Name, ...]
+    network_zone: str
     state: Literal["active", "suspended", "retired"]
     valid_until: Seconds
 
@@ -162,6 +200,10 @@ class AttestationInput(Document):
         description="Codes of the appraisal's denials, or of an Attestation Result's findings."
     )
     age: Duration = Field(description="Seconds since the appraisal: 0, or the age of a presented Attestation Result.")
+    assurance: Assurance
+    host_data: str = Field(
+        description="What the host bound to the CPU TEE at launch (SNP HOST_DATA), hex; empty where not known."
+    )
 
 
 class ReleaseInput(Document):
@@ -176,6 +218,7 @@ class ReleaseInput(Document):
     grant: GrantInput
     job: JobInput
     asset: AssetInput
+    holders: HoldersInput | None = Field(description="Null where no ceiling asks, or before there is a node.")
     node: NodeInput | None
     site: SiteInput | None
     attestation: AttestationInput | None
@@ -202,6 +245,10 @@ class Settings(Document):
     attestation_age_ceiling: Duration = Field(default=900, description="Oldest accepted appraisal, in seconds.")
     attestation_status_ceiling: int = Field(
         default=32, ge=0, le=127, description="Worst accepted AR4SI status: 2 affirming, 32 warning."
+    )
+    image_binding: Literal["host-data", "measurement-only"] = Field(
+        default="host-data",
+        description="What ties a job's image to hardware: the CPU TEE's host data, or the launch measurement alone.",
     )
     lease_ceiling: Duration = Field(default=3600, description="Longest lease, in seconds.")
     re_attest: Duration = Field(default=900, description="Seconds after which a lease holder must attest again.")
@@ -238,7 +285,8 @@ def render_shapes() -> str:
     """The text of ``packs/shapes/data.json``: what `lib.shape` holds documents against.
 
     ``required`` lists every member with its path and kind, members of nested objects included; ``nullable`` has the
-    same lists for members that may be null, by their names.
+    same lists for members of the document itself that may be null, by their names. What may be null further inside has
+    a kind that says so, such as ``texts or null``.
     """
     shapes = ",\n".join(f'  "{name}": {{\n{_shape_text(model)}\n  }}' for name, model in SHAPES.items())
     return f"{{\n{shapes}\n}}\n"
@@ -284,6 +332,9 @@ def _kind(annotation: object, *, named: bool) -> str | list[str]:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _kind(arguments[0], named=True)
+    if origin in (Union, UnionType):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return f"{_kind(inner, named=named)} or null"
     if origin is Literal:
         return list(arguments)
     if origin is tuple:

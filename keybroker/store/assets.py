@@ -1,4 +1,4 @@
-"""Assets: models and datasets, the rules that travel with them and their wrapped data keys, one per version."""
+"""Assets: models and datasets, the constraints that travel with them and their wrapped data keys, one per version."""
 
 from __future__ import annotations
 
@@ -36,35 +36,28 @@ _WITH_VERSIONS: Final = (
     .order_by(ASSET.c.asset, ASSET_VERSION.c.version)
 )
 _WITH_VERSIONS_SHARED: Final = _WITH_VERSIONS.with_for_update(read=True, of=ASSET)
+_WITH_VERSIONS_LOCKED: Final = _WITH_VERSIONS.with_for_update(of=ASSET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetRow:
-    """One asset and its rules.
+    """One asset and its constraints.
 
     Attributes:
         asset: ``tenant/name``.
         tenant: whose it is.
         kind: what it is.
-        classification: confidentiality class, 0 (public) to 4 (crown jewel).
-        purposes: what it may be used for, sorted; empty means nothing.
-        residency_allowed: where it may be opened, sorted; empty means nowhere.
-        residency_forbidden: where it may not, even within an allowed group; sorted.
         state: whether its keys may be released.
-        max_nodes: how many nodes may hold its keys at a time, over all jobs; None means any number.
         created_at: when it was registered.
+        constraints: what must hold for every version, in canonical JSON (`keybroker.constraints`).
     """
 
     asset: str
     tenant: str
     kind: AssetKind
-    classification: int
-    purposes: tuple[str, ...]
-    residency_allowed: tuple[str, ...]
-    residency_forbidden: tuple[str, ...]
     state: AssetState
-    max_nodes: int | None
     created_at: int
+    constraints: str
 
 
 _ASSET_FIELDS: Final = tuple(each.name for each in fields(AssetRow))
@@ -83,6 +76,7 @@ class AssetVersionRow:
         manifest: the manifest itself, in canonical JSON, where its owner left it.
         state: whether this version's key may be released.
         created_at: when it was added.
+        constraints: what must hold for this version, in canonical JSON: the asset's, joined with those of its origins.
     """
 
     asset: str
@@ -93,6 +87,7 @@ class AssetVersionRow:
     manifest: str | None
     state: AssetState
     created_at: int
+    constraints: str
 
     @property
     def ref(self) -> AssetRef:
@@ -176,15 +171,17 @@ def find_versions(connection: Connection, refs: Iterable[AssetRef]) -> dict[Asse
 
 
 def find_with_versions(
-    connection: Connection, refs: Iterable[AssetRef], *, share: bool = False
+    connection: Connection, refs: Iterable[AssetRef], *, share: bool = False, lock: bool = False
 ) -> dict[AssetRef, tuple[AssetRow, AssetVersionRow]]:
     """Those of `refs` that exist, each with its asset.
 
-    With `share`, no other transaction changes one of these assets before this one ends.
+    With `share`, no other transaction changes one of these assets before this one ends; with `lock`, none locks one
+    either, so that what is counted for each asset over all jobs can be counted exactly.
     """
+    statement = _WITH_VERSIONS_LOCKED if lock else _WITH_VERSIONS_SHARED if share else _WITH_VERSIONS
     wanted = {"refs": sorted({(ref.asset, ref.version) for ref in refs})}
     found = {}
-    for row in connection.execute(_WITH_VERSIONS_SHARED if share else _WITH_VERSIONS, wanted).mappings():
+    for row in connection.execute(statement, wanted).mappings():
         version = AssetVersionRow(asset=row["asset"], **without_prefix(row, "version"))
         found[version.ref] = AssetRow(**{name: row[name] for name in _ASSET_FIELDS}), version
     return found

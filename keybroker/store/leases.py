@@ -12,9 +12,17 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
 
 from keybroker.errors import AlreadyExistsError, NonceSpentError, NotFoundError, StateConflictError
-from keybroker.store.rows import find_all, find_one, insert_if_absent, page_size, references, values
-from keybroker.store.schema import LEASE, LEASE_RENEWAL, SPENT_NONCE, LeaseState
-from keystead.binding import u64
+from keybroker.store.rows import (
+    find_all,
+    find_one,
+    insert_all_if_absent,
+    insert_if_absent,
+    page_size,
+    references,
+    values,
+)
+from keybroker.store.schema import HELD_KEY, LEASE, LEASE_RENEWAL, SPENT_NONCE, LeaseState
+from keystead.binding import AssetRef, u64
 
 _BY_ID: Final = select(LEASE).where(LEASE.c.lease_id == bindparam("lease_id"))
 _BY_ID_LOCKED: Final = _BY_ID.with_for_update()
@@ -30,6 +38,16 @@ _LIVE_NODES: Final = (
     )
     .distinct()
     .order_by(LEASE.c.node_id)
+)
+_HOLDERS: Final = (
+    select(LEASE.c.lease_id, LEASE.c.node_id)
+    .join(HELD_KEY, HELD_KEY.c.lease_id == LEASE.c.lease_id)
+    .where(
+        HELD_KEY.c.asset == bindparam("asset"),
+        LEASE.c.state == LeaseState.LIVE,
+        LEASE.c.expires_at > bindparam("now"),
+    )
+    .distinct()
 )
 
 
@@ -153,6 +171,14 @@ def insert(connection: Connection, row: LeaseRow) -> None:
         _refuse_spent(connection, row.nonce, row.node_id)
         raise AlreadyExistsError("lease", row.lease_id)
     _spend(connection, row.nonce, row.node_id, lease_id=row.lease_id, transcript=row.transcript, now=row.granted_at)
+    insert_all_if_absent(
+        connection,
+        HELD_KEY,
+        [
+            {"lease_id": row.lease_id, "asset": ref.asset, "version": ref.version}
+            for ref in map(AssetRef.parse, row.assets)
+        ],
+    )
 
 
 def get(connection: Connection, lease_id: str, *, lock: bool = False) -> LeaseRow:
@@ -266,6 +292,14 @@ def live_nodes(connection: Connection, grant_id: str, *, now: int) -> tuple[str,
     return tuple(connection.execute(_LIVE_NODES, {"grant_id": grant_id, "now": now}).scalars())
 
 
+def holders(connection: Connection, asset: str, *, now: int) -> dict[str, str]:
+    """The live leases, of any job, that cover a version of `asset`, each with its node.
+
+    Exact only under the asset's lock (`keybroker.store.assets.find_with_versions`).
+    """
+    return {row.lease_id: row.node_id for row in connection.execute(_HOLDERS, {"asset": asset, "now": now})}
+
+
 def count_live(connection: Connection, grant_id: str, *, now: int) -> int:
     """How many leases of a job are live. Exact only under the job's lock (`jobs.get`)."""
     return connection.execute(select(func.count()).select_from(LEASE).where(*_live(grant_id, now))).scalar_one()
@@ -306,6 +340,7 @@ def _end(connection: Connection, lease_ids: list[str], *, state: LeaseState, now
     if state is LeaseState.LIVE:
         raise ValueError("a lease ends by being returned, expired or revoked")
     connection.execute(update(LEASE).where(LEASE.c.lease_id.in_(lease_ids)).values(state=state, ended_at=now))
+    connection.execute(delete(HELD_KEY).where(HELD_KEY.c.lease_id.in_(lease_ids)))
 
 
 def forget_spent(connection: Connection, *, epoch: int) -> int:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Enum,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -63,9 +62,13 @@ class AssetKind(StrEnum):
     """What an asset is."""
 
     MODEL = "model"
+    # Raw data; what is made of them has a kind of its own.
     DATASET = "dataset"
     CHECKPOINT = "checkpoint"
     ADAPTER = "adapter"
+    PREPROCESSED = "preprocessed"
+    FEATURES = "features"
+    EVALUATION_SET = "evaluation-set"
 
 
 class AssetState(StrEnum):
@@ -168,16 +171,10 @@ ASSET: Final = Table(
     Column("asset", _id(), primary_key=True),
     Column("tenant", _id(), nullable=False),
     Column("kind", _state(AssetKind, "kind"), nullable=False),
-    Column("classification", Integer, nullable=False),
-    Column("purposes", TextTuple, nullable=False),
-    Column("residency_allowed", TextTuple, nullable=False),
-    Column("residency_forbidden", TextTuple, nullable=False),
     Column("state", _state(AssetState), nullable=False),
-    # How many nodes may hold its keys at a time, over all jobs; no limit where it is NULL.
-    Column("max_nodes", Integer),
     Column("created_at", BigInteger, nullable=False),
-    CheckConstraint("classification BETWEEN 0 AND 4", name="classification"),
-    CheckConstraint("max_nodes > 0", name="max_nodes"),
+    # What must hold for every version, in canonical JSON (`keybroker.constraints`).
+    Column("constraints", Text, nullable=False),
     Index(None, "tenant", "asset"),
     _one_of(AssetKind, "kind"),
     _one_of(AssetState),
@@ -194,6 +191,8 @@ ASSET_VERSION: Final = Table(
     Column("manifest", Text),
     Column("state", _state(AssetState), nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # What must hold for this version: the asset's constraints, joined with those of what it was derived from.
+    Column("constraints", Text, nullable=False),
     CheckConstraint("version > 0", name="version"),
     _one_of(AssetState),
 )
@@ -246,6 +245,16 @@ LEASE: Final = Table(
     Index(None, "node_id", "state"),
     Index(None, "expires_at", "state"),
     _one_of(LeaseState),
+)
+
+HELD_KEY: Final = Table(
+    "held_key",
+    METADATA,
+    # Which asset versions a live lease covers; it ends with the lease, so that counting holders reads only live ones.
+    Column("lease_id", _id(), ForeignKey("lease.lease_id"), primary_key=True),
+    Column("asset", _id(), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Index(None, "asset"),
 )
 
 LEASE_RENEWAL: Final = Table(

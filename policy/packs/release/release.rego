@@ -7,7 +7,7 @@
 #   - input: schema.release
 #   - data.settings: schema.settings
 # custom:
-#   policy_version: release/1.0.0
+#   policy_version: release/2.0.0
 package release
 
 import data.lib.ar4si
@@ -51,23 +51,41 @@ allow if {
 # title: Obligations
 # description: |
 #   What the broker owes when it allows a node: a lease no longer than `lease_ceiling`, new evidence after `re_attest`,
-#   and keys erased when the lease ends.
+#   keys erased when the lease ends, and whatever else the asset's constraints ask for.
 obligations contains {"code": "lease_ceiling", "params": {"seconds": _lease_seconds}} if _leasing
 
-obligations contains {"code": "re_attest", "params": {"seconds": min({data.settings.re_attest, _lease_seconds})}} if _leasing
+obligations contains {"code": "re_attest", "params": {"seconds": min(_re_attest_seconds)}} if _leasing
 
 obligations contains {"code": "zeroise_on_end", "params": {}} if _leasing
+
+obligations contains {"code": code, "params": params} if {
+	_leasing
+	some code, params in input.asset.obligations
+	not code in {"lease_ceiling", "re_attest", "zeroise_on_end"}
+}
 
 _leasing if {
 	allow
 	not _authorizing
 }
 
-_lease_seconds := min({
-	data.settings.lease_ceiling,
-	input.grant.not_after - input.now,
-	input.site.valid_until - input.now,
-})
+_lease_seconds := min(_lease_bounds)
+
+_lease_bounds contains data.settings.lease_ceiling
+
+_lease_bounds contains input.grant.not_after - input.now
+
+_lease_bounds contains input.site.valid_until - input.now
+
+_lease_bounds contains input.asset.retain_until - input.now if is_number(input.asset.retain_until)
+
+_lease_bounds contains input.asset.obligations.lease_ceiling.seconds
+
+_re_attest_seconds contains _lease_seconds
+
+_re_attest_seconds contains data.settings.re_attest
+
+_re_attest_seconds contains input.asset.obligations.re_attest.seconds
 
 _authorizing if input.stage == "authorize"
 
@@ -211,21 +229,120 @@ deny contains denial if {
 _purpose_permitted(purpose) if purpose in input.asset.purposes
 
 # METADATA
-# title: The asset's residency names an area that nobody knows
+# title: The asset's owner does not permit this project
+# custom:
+#   code: PROJECT_NOT_PERMITTED
+#   field: grant.project
+#   remedy: Run the job for a permitted project, or ask the asset's owner to permit this one.
+deny contains denial if {
+	not _declared_permitted("projects", "project")
+	denial := denials.denial(rego.metadata.rule(), _one_of("projects"), _declared("project"))
+}
+
+# METADATA
+# title: The asset's owner does not permit this user
+# custom:
+#   code: USER_NOT_PERMITTED
+#   field: grant.user
+#   remedy: Run the job as a permitted user, or ask the asset's owner to permit this one.
+deny contains denial if {
+	not _declared_permitted("users", "user")
+	denial := denials.denial(rego.metadata.rule(), _one_of("users"), _declared("user"))
+}
+
+# METADATA
+# title: The asset's owner does not permit this stage of the data life cycle
+# custom:
+#   code: STAGE_NOT_PERMITTED
+#   field: grant.stage
+#   remedy: Declare the stage that the job is at, and use data that may be used there.
+deny contains denial if {
+	not _declared_permitted("stages", "stage")
+	denial := denials.denial(rego.metadata.rule(), _one_of("stages"), _declared("stage"))
+}
+
+# METADATA
+# title: The asset's owner does not permit this image
+# custom:
+#   code: IMAGE_NOT_PERMITTED
+#   field: grant.image
+#   remedy: Run a permitted image and declare its digest, or ask the asset's owner to permit this one.
+deny contains denial if {
+	not _declared_permitted("images", "image")
+	denial := denials.denial(rego.metadata.rule(), _one_of("images"), _declared("image"))
+}
+
+# METADATA
+# title: The asset's owner does not permit a job that is connected like this
+# custom:
+#   code: NETWORK_NOT_PERMITTED
+#   field: grant.network
+#   remedy: Declare how the job is connected, and connect it as the asset's owner permits.
+deny contains denial if {
+	not _declared_permitted("networks", "network")
+	denial := denials.denial(rego.metadata.rule(), _one_of("networks"), _declared("network"))
+}
+
+# METADATA
+# title: The job may reach the world outside, and the asset must not
+# custom:
+#   code: EGRESS_NOT_PERMITTED
+#   field: grant.network
+#   remedy: Declare network none or fabric, and connect the job so.
+deny contains denial if {
+	input.asset.obligations.no_egress
+	not _inside
+	denial := denials.denial(rego.metadata.rule(), "none or fabric", _declared("network"))
+}
+
+_inside if input.grant.network in {"none", "fabric"}
+
+_declared_permitted(set_name, _) if input.asset[set_name] == null
+
+_declared_permitted(set_name, name) if input.grant[name] in input.asset[set_name]
+
+_one_of(set_name) := $"one of {input.asset[set_name]}"
+
+_declared(name) := $"{input.grant[name]}" if {
+	input.grant[name] != ""
+} else := "not declared"
+
+# METADATA
+# title: The asset is past the end of its retention
+# custom:
+#   code: RETENTION_ENDED
+#   field: asset.retain_until
+#   remedy: Use other data; the owner allowed this to be kept so long and no longer.
+deny contains denial if {
+	not _retained
+	denial := denials.denial(rego.metadata.rule(), $"after now, {input.now}", $"{input.asset.retain_until}")
+}
+
+_retained if input.asset.retain_until == null
+
+_retained if input.now < input.asset.retain_until
+
+# METADATA
+# title: The asset's constraints name an area that nobody knows
 # custom:
 #   code: AREA_UNKNOWN
 #   field: asset.residency
 #   remedy: Name ISO 3166 codes or groups that data.jurisdictions lists.
 deny contains denial if {
-	some list in ["allowed", "forbidden"]
-	some area in input.asset.residency[list]
+	some field, area in _named_areas
 	not residency.known(area)
-	denial := denials.denial_at(
-		rego.metadata.rule(),
-		$"asset.residency.{list}",
-		"an ISO 3166 code or a known group",
-		$"{area}",
-	)
+	denial := denials.denial_at(rego.metadata.rule(), field, "an ISO 3166 code or a known group", $"{area}")
+}
+
+_named_areas[$"asset.{name}.allowed[{index}][{number}]"] := area if {
+	some name in ["residency", "exposure"]
+	some index, clause in input.asset[name].allowed
+	some number, area in clause
+}
+
+_named_areas[$"asset.{name}.forbidden[{number}]"] := area if {
+	some name in ["residency", "exposure"]
+	some number, area in input.asset[name].forbidden
 }
 
 # --- Where: at authorisation, is there any site at all? ---------------------------------------------------------------
@@ -241,7 +358,7 @@ deny contains denial if {
 	not _candidates_satisfy
 	denial := denials.denial(
 		rego.metadata.rule(),
-		$"a site in {input.asset.residency.allowed} and not in {input.asset.residency.forbidden}",
+		$"a site within {input.asset.residency.allowed} and not in {input.asset.residency.forbidden}",
 		$"{[$"{site.site_id} in {site.jurisdiction}" | some site in input.candidate_sites]}",
 	)
 }
@@ -253,8 +370,12 @@ _candidates_satisfy if {
 	_site_active(site)
 	_site_granted(site)
 	_site_unexpired(site)
-	residency.permitted(site.jurisdiction, input.asset.residency.allowed)
+	_site_permitted(site)
+	_residency_permits(site)
 	residency.clear(site.jurisdiction, input.asset.residency.forbidden)
+	_exposures_known(site)
+	count(_exposures_not_permitted(site)) == 0
+	count(_exposures_forbidden(site)) == 0
 }
 
 # --- Where: the node's site -------------------------------------------------------------------------------------------
@@ -308,6 +429,18 @@ deny contains denial if {
 }
 
 # METADATA
+# title: The asset's owner does not permit this site
+# custom:
+#   code: SITE_NOT_PERMITTED
+#   field: site.site_id
+#   remedy: Run the job at a permitted site, or ask the asset's owner to permit this one.
+deny contains denial if {
+	_at_site
+	not _site_permitted(input.site)
+	denial := denials.denial(rego.metadata.rule(), $"one of {input.asset.sites}", $"{input.site.site_id}")
+}
+
+# METADATA
 # title: The asset may not be used in this jurisdiction
 # custom:
 #   code: JURISDICTION_NOT_PERMITTED
@@ -315,10 +448,10 @@ deny contains denial if {
 #   remedy: Run the job in a permitted jurisdiction, or ask the asset's owner to permit this one.
 deny contains denial if {
 	_at_site
-	not residency.permitted(input.site.jurisdiction, input.asset.residency.allowed)
+	not _residency_permits(input.site)
 	denial := denials.denial(
 		rego.metadata.rule(),
-		$"within one of {input.asset.residency.allowed}",
+		$"within one of each of {input.asset.residency.allowed}",
 		$"{input.site.jurisdiction}",
 	)
 }
@@ -337,6 +470,70 @@ deny contains denial if {
 		$"clear of {input.asset.residency.forbidden}",
 		$"{input.site.jurisdiction}",
 	)
+}
+
+# METADATA
+# title: Nobody knows whose law reaches the site, and the asset asks
+# custom:
+#   code: EXPOSURE_UNKNOWN
+#   field: site.exposures
+#   remedy: Have the site's record name the legal entities that operate and control it, with their jurisdictions.
+deny contains denial if {
+	_at_site
+	not _exposures_known(input.site)
+	denial := denials.denial(rego.metadata.rule(), "the jurisdictions of operator and controllers", "none are recorded")
+}
+
+# METADATA
+# title: The law of a jurisdiction that the asset's owner does not permit reaches the site
+# custom:
+#   code: EXPOSURE_NOT_PERMITTED
+#   field: site.exposures
+#   remedy: Run the job at a site whose operator and controllers answer to permitted jurisdictions only.
+deny contains denial if {
+	_at_site
+	some exposure in _exposures_not_permitted(input.site)
+	denial := denials.denial(
+		rego.metadata.rule(),
+		$"within one of each of {input.asset.exposure.allowed}",
+		$"{exposure}",
+	)
+}
+
+# METADATA
+# title: The law of a jurisdiction that the asset's owner forbids reaches the site
+# custom:
+#   code: EXPOSURE_FORBIDDEN
+#   field: site.exposures
+#   remedy: Run the job at a site whose operator and controllers do not answer to this jurisdiction.
+deny contains denial if {
+	_at_site
+	some exposure in _exposures_forbidden(input.site)
+	denial := denials.denial(rego.metadata.rule(), $"clear of {input.asset.exposure.forbidden}", $"{exposure}")
+}
+
+# An asset that names no clause says nothing about where it may be used, which permits no place.
+_residency_permits(site) if {
+	count(input.asset.residency.allowed) > 0
+	residency.permitted_by_all(site.jurisdiction, input.asset.residency.allowed)
+}
+
+_site_permitted(_) if input.asset.sites == null
+
+_site_permitted(site) if site.site_id in input.asset.sites
+
+_exposures_known(_) if input.asset.exposure == {"allowed": [], "forbidden": []}
+
+_exposures_known(site) if count(site.exposures) > 0
+
+_exposures_not_permitted(site) := {exposure |
+	some exposure in site.exposures
+	not residency.permitted_by_all(exposure, input.asset.exposure.allowed)
+}
+
+_exposures_forbidden(site) := {exposure |
+	some exposure in site.exposures
+	not residency.clear(exposure, input.asset.exposure.forbidden)
 }
 
 _at_site if {
@@ -449,6 +646,36 @@ _below_ceiling if {
 
 _nodes_with_this := {node | some node in input.job.live_nodes} | {input.node.node_id}
 
+# METADATA
+# title: As many nodes hold keys of the asset, over all jobs, as its owner allows
+# custom:
+#   code: ASSET_NODE_CEILING_REACHED
+#   field: asset.node_ceiling
+#   remedy: Return a lease of this asset on another node first, whichever job it serves.
+deny contains denial if {
+	_on_node
+	not _within_ceiling("node_ceiling", "nodes")
+	denial := denials.denial(rego.metadata.rule(), $"at most {input.asset.node_ceiling} nodes", _holders("nodes"))
+}
+
+# METADATA
+# title: As many leases cover the asset, over all jobs, as its owner allows
+# custom:
+#   code: ASSET_COPY_CEILING_REACHED
+#   field: asset.copy_ceiling
+#   remedy: Return a lease of this asset first, whichever job it serves.
+deny contains denial if {
+	_on_node
+	not _within_ceiling("copy_ceiling", "leases")
+	denial := denials.denial(rego.metadata.rule(), $"at most {input.asset.copy_ceiling} leases", _holders("leases"))
+}
+
+_within_ceiling(ceiling, _) if input.asset[ceiling] == null
+
+_within_ceiling(ceiling, count_name) if input.holders[count_name] <= input.asset[ceiling]
+
+_holders(count_name) := $"{input.holders[count_name]}"
+
 _on_node if {
 	not _authorizing
 	is_object(input.node)
@@ -526,7 +753,7 @@ _attestation_fresh if {
 }
 
 # METADATA
-# title: The node's TEE is simulated, and the asset or this broker demands hardware
+# title: The node's TEE is simulated, and this broker demands hardware
 # custom:
 #   code: HARDWARE_REQUIRED
 #   field: attestation.simulated
@@ -539,9 +766,47 @@ deny contains denial if {
 
 _hardware_sufficient if input.attestation.simulated == false
 
-_hardware_sufficient if {
-	input.asset.require_hardware == false
-	data.settings.allow_simulated == true
+_hardware_sufficient if data.settings.allow_simulated == true
+
+# METADATA
+# title: The node has proven less than the asset's owner demands
+# custom:
+#   code: ASSURANCE_TOO_LOW
+#   field: attestation.assurance
+#   remedy: Use a node whose hardware TEE vouches for what the asset demands, its devices included where it says so.
+deny contains denial if {
+	_attested
+	not _assured
+	denial := denials.denial(rego.metadata.rule(), $"at least {input.asset.assurance}", $"{input.attestation.assurance}")
+}
+
+_assured if _assurances[input.attestation.assurance] >= _assurances[input.asset.assurance]
+
+_assurances := {"simulated": 0, "cpu": 1, "cpu-and-devices": 2}
+
+# METADATA
+# title: The hardware does not vouch for the image that the job declared
+# custom:
+#   code: IMAGE_NOT_ATTESTED
+#   field: attestation.host_data
+#   remedy: Launch the confidential VM with the image's SHA-256 as host data, and acquire the lease with fresh evidence.
+deny contains denial if {
+	_attested
+	input.asset.images != null
+	not _image_attested
+	denial := denials.denial(rego.metadata.rule(), _declared("image"), $"{input.attestation.host_data}")
+}
+
+_image_attested if {
+	data.settings.image_binding == "host-data"
+	input.grant.image != ""
+	input.attestation.host_data == input.grant.image
+}
+
+# The launch measurement covers the image, so only approved measurements can be relied upon.
+_image_attested if {
+	data.settings.image_binding == "measurement-only"
+	count(data.settings.measurements) > 0
 }
 
 _attested if {

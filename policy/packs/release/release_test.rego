@@ -14,6 +14,11 @@ _grant := {
 	"node_ceiling": 2,
 	"not_before": 1000,
 	"not_after": 9000,
+	"project": "llm-de",
+	"user": "alice",
+	"stage": "training",
+	"image": "c0de",
+	"network": "fabric",
 }
 
 _asset := {
@@ -24,13 +29,32 @@ _asset := {
 	"state": "active",
 	"classification": 2,
 	"purposes": ["evaluate", "train"],
-	"residency": {"allowed": ["EU"], "forbidden": ["FR"]},
-	"require_hardware": true,
+	"residency": {"allowed": [["EU"], ["DE", "NO"]], "forbidden": ["FR"]},
+	"exposure": {"allowed": [["EEA"]], "forbidden": ["US"]},
+	"sites": ["munich", "oslo"],
+	"retain_until": 7000,
+	"assurance": "cpu-and-devices",
+	"node_ceiling": 5,
+	"copy_ceiling": 9,
+	"projects": ["llm-de"],
+	"users": ["alice", "bob"],
+	"stages": ["training"],
+	"images": ["c0de"],
+	"networks": ["none", "fabric"],
+	"obligations": {"no_logits": {}, "output_ceiling": {"tokens": 4000}, "lease_ceiling": {"seconds": 4500}},
 }
 
 _node := {"node_id": "node-1", "state": "active", "claimed_node_id": "node-1", "device_set_matches": true}
 
-_site := {"site_id": "munich", "jurisdiction": "DE-BY", "state": "active", "valid_until": 8000}
+_site := {
+	"site_id": "munich",
+	"jurisdiction": "DE-BY",
+	"exposures": ["DE", "NO"],
+	"certifications": ["iso-27001"],
+	"network_zone": "zone-1",
+	"state": "active",
+	"valid_until": 8000,
+}
 
 _attestation := {
 	"allow": true,
@@ -39,6 +63,8 @@ _attestation := {
 	"policy_digest": "ab",
 	"codes": [],
 	"age": 10,
+	"assurance": "cpu-and-devices",
+	"host_data": "c0de",
 }
 
 _acquire := {
@@ -47,6 +73,7 @@ _acquire := {
 	"grant": _grant,
 	"job": {"state": "open", "live_nodes": ["node-2"]},
 	"asset": _asset,
+	"holders": {"nodes": 5, "leases": 9},
 	"node": _node,
 	"site": _site,
 	"attestation": _attestation,
@@ -55,6 +82,7 @@ _acquire := {
 
 _authorize := object.union(_acquire, {
 	"stage": "authorize",
+	"holders": null,
 	"node": null,
 	"site": null,
 	"attestation": null,
@@ -83,10 +111,12 @@ test_acquire_allows if {
 		"deny": set(),
 		"obligations": {
 			{"code": "lease_ceiling", "params": {"seconds": 3600}},
+			{"code": "no_logits", "params": {}},
+			{"code": "output_ceiling", "params": {"tokens": 4000}},
 			{"code": "re_attest", "params": {"seconds": 900}},
 			{"code": "zeroise_on_end", "params": {}},
 		},
-		"policy_version": "release/1.0.0",
+		"policy_version": "release/2.0.0",
 	}
 }
 
@@ -108,15 +138,115 @@ test_a_grant_that_names_no_node_and_no_site_reaches_all if {
 	release.allow with input as object.union(_acquire, {"grant": {"nodes": [], "sites": []}})
 }
 
-test_a_lease_ends_with_the_grant_and_the_site_record if {
-	late := release.obligations with input as _patched(_acquire, "/now", 7700)
-	late == {
-		{"code": "lease_ceiling", "params": {"seconds": 300}},
-		{"code": "re_attest", "params": {"seconds": 300}},
-		{"code": "zeroise_on_end", "params": {}},
+_seconds(document) := {obligation.code: obligation.params.seconds | some obligation in obligations} if {
+	all := release.obligations with input as document
+	obligations := [obligation | some obligation in all; obligation.code in {"lease_ceiling", "re_attest"}]
+}
+
+test_a_lease_ends_with_the_first_of_its_bounds if {
+	_seconds(_acquire) == {"lease_ceiling": 3600, "re_attest": 900}
+	_seconds(_patched(_acquire, "/site/valid_until", 2300)) == {"lease_ceiling": 300, "re_attest": 300}
+	_seconds(_patched(_acquire, "/grant/not_after", 2060)) == {"lease_ceiling": 60, "re_attest": 60}
+	_seconds(_patched(_acquire, "/asset/retain_until", 2050)) == {"lease_ceiling": 50, "re_attest": 50}
+	_seconds(_patched(_acquire, "/asset/obligations/lease_ceiling/seconds", 70)) == {"lease_ceiling": 70, "re_attest": 70}
+	_seconds(_patched(_acquire, "/asset/obligations", {"re_attest": {"seconds": 30}})) == {"lease_ceiling": 3600, "re_attest": 30}
+}
+
+# An asset that adds nothing gets what every lease gets, and each duty once.
+test_the_asset_adds_duties_and_takes_none_away if {
+	every duties in [{}, {"zeroise_on_end": {}}, {"lease_ceiling": {"seconds": 99999}, "re_attest": {"seconds": 99999}}] {
+		obligations := release.obligations with input as _patched(_acquire, "/asset/obligations", duties)
+		obligations == {
+			{"code": "lease_ceiling", "params": {"seconds": 3600}},
+			{"code": "re_attest", "params": {"seconds": 900}},
+			{"code": "zeroise_on_end", "params": {}},
+		}
 	}
-	short := release.obligations with input as _patched(_acquire, "/grant/not_after", 2060)
-	{"code": "lease_ceiling", "params": {"seconds": 60}} in short
+}
+
+_unrestricted := object.union(_acquire, {
+	"holders": null,
+	"grant": {"project": "", "user": "", "stage": "", "image": "", "network": ""},
+	"site": {"exposures": []},
+	"attestation": {"assurance": "simulated", "host_data": ""},
+	"asset": {
+		"residency": {"allowed": [["*"]], "forbidden": []},
+		"exposure": {"allowed": [], "forbidden": []},
+		"sites": null,
+		"retain_until": null,
+		"assurance": "simulated",
+		"node_ceiling": null,
+		"copy_ceiling": null,
+		"projects": null,
+		"users": null,
+		"stages": null,
+		"images": null,
+		"networks": null,
+	},
+})
+
+test_an_asset_that_restricts_nothing_needs_nothing_declared if {
+	release.allow with input as _unrestricted
+}
+
+# Each restriction by itself refuses the job that declares nothing and the site of which nothing is known.
+test_what_is_not_declared_satisfies_no_restriction if {
+	every name, code in {
+		"projects": "PROJECT_NOT_PERMITTED",
+		"users": "USER_NOT_PERMITTED",
+		"stages": "STAGE_NOT_PERMITTED",
+		"networks": "NETWORK_NOT_PERMITTED",
+	} {
+		_codes(_patched(_unrestricted, $"/asset/{name}", ["some"])) == {code}
+		_codes(_patched(_unrestricted, $"/asset/{name}", [])) == {code}
+	}
+	_codes(_patched(_unrestricted, "/asset/images", ["c0de"])) == {"IMAGE_NOT_PERMITTED", "IMAGE_NOT_ATTESTED"}
+	_codes(_patched(_unrestricted, "/asset/images", [""])) == {"IMAGE_NOT_ATTESTED"}
+	_codes(_patched(_unrestricted, "/asset/exposure/allowed", [["*"]])) == {"EXPOSURE_UNKNOWN"}
+	_codes(_patched(_unrestricted, "/asset/exposure/forbidden", ["US"])) == {"EXPOSURE_UNKNOWN"}
+	_codes(_patched(_unrestricted, "/asset/assurance", "cpu")) == {"ASSURANCE_TOO_LOW"}
+	_codes(_patched(_unrestricted, "/asset/residency/allowed", [])) == {"JURISDICTION_NOT_PERMITTED"}
+	_codes(_patched(_unrestricted, "/asset/node_ceiling", 1)) == {"ASSET_NODE_CEILING_REACHED"}
+	_codes(_patched(_unrestricted, "/asset/copy_ceiling", 1)) == {"ASSET_COPY_CEILING_REACHED"}
+	_codes(_patched(_unrestricted, "/asset/obligations", {"no_egress": {}})) == {"EGRESS_NOT_PERMITTED"}
+}
+
+test_no_egress_is_kept_by_jobs_that_are_inside if {
+	inside := _patched(_unrestricted, "/asset/obligations", {"no_egress": {}})
+	release.allow with input as _patched(inside, "/grant/network", "none")
+	release.allow with input as _patched(inside, "/grant/network", "fabric")
+	_codes(_patched(inside, "/grant/network", "egress")) == {"EGRESS_NOT_PERMITTED"}
+}
+
+test_an_image_may_be_bound_by_approved_measurements if {
+	other := _patched(_acquire, "/attestation/host_data", "")
+	_codes(other) == {"IMAGE_NOT_ATTESTED"}
+	_codes_with(other, {"image_binding": "measurement-only"}) == {"IMAGE_NOT_ATTESTED"}
+	_codes_with(other, {"image_binding": "measurement-only", "measurements": ["aa"]}) == set()
+	_codes_with(other, {"measurements": ["aa"]}) == {"IMAGE_NOT_ATTESTED"}
+}
+
+test_a_higher_assurance_meets_a_lower_one if {
+	release.allow with input as _patched(_acquire, "/asset/assurance", "cpu")
+	release.allow with input as _patched(_acquire, "/asset/assurance", "simulated")
+	_codes(_patched(_acquire, "/attestation/assurance", "cpu")) == {"ASSURANCE_TOO_LOW"}
+}
+
+# Every jurisdiction whose law reaches the site must satisfy the exposure, and each that does not is named.
+test_every_exposure_is_judged if {
+	deny := release.deny with input as _patched(_acquire, "/site/exposures", ["DE", "US", "JP"])
+	{[denial.code, denial.actual] | some denial in deny} == {
+		["EXPOSURE_NOT_PERMITTED", "JP"],
+		["EXPOSURE_NOT_PERMITTED", "US"],
+		["EXPOSURE_FORBIDDEN", "US"],
+	}
+}
+
+# What two parents demand must hold at once: one clause of each.
+test_every_clause_of_residency_is_judged if {
+	release.allow with input as _patched(_acquire, "/asset/residency/allowed", [["EU"], ["DE"], ["DE-BY"]])
+	_codes(_patched(_acquire, "/asset/residency/allowed", [["EU"], ["NO"]])) == {"JURISDICTION_NOT_PERMITTED"}
+	_codes(_patched(_acquire, "/asset/residency/allowed", [["EU"], []])) == {"JURISDICTION_NOT_PERMITTED"}
 }
 
 # --- No: what is malformed --------------------------------------------------------------------------------------------
@@ -142,6 +272,9 @@ _fields contains path if {
 	every name in path {
 		is_string(name)
 	}
+
+	# Duties are for the broker to understand, or to refuse.
+	not array.slice(path, 0, count(path) - 1) in {["asset", "obligations"], ["asset", "obligations", path[2]]}
 }
 
 test_each_absent_field_is_denied if {
@@ -178,12 +311,19 @@ _wrong_type_denied(path, value) if {
 	not _holds_numbers(value)
 }
 
+# Null stands for "no restriction" here.
+_wrong_type_denied(["asset", name], null) if name in _nullable
+
 _wrong_type_denied(path, value) if {
 	not release.allow with input as _patched(_acquire, concat("/", array.concat([""], path)), value)
 }
 
 # At this stage the list of candidates is not used, and any list of them may stand there.
 _wrong_type_denied(["candidate_sites"], value) if is_array(value)
+
+_nullable := {
+	"sites", "retain_until", "node_ceiling", "copy_ceiling", "projects", "users", "stages", "images", "networks",
+}
 
 _holds_numbers([7])
 
@@ -204,7 +344,7 @@ test_malformed_settings_are_denied if {
 	_codes_with(_acquire, {"allow_simulated": "no"}) == {"SETTINGS_MALFORMED"}
 	_codes_with(_acquire, {"attestation_age_ceiling": "900"}) == {"SETTINGS_MALFORMED"}
 	deny := release.deny with input as _acquire with data.settings as {}
-	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 10
+	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 11
 }
 
 test_without_its_shapes_nothing_is_allowed if {
@@ -226,7 +366,22 @@ _one_fault := {
 	"ASSET_REVOKED": {"/asset/state": "revoked"},
 	"PURPOSE_MISSING": {"/grant/purposes": []},
 	"PURPOSE_NOT_PERMITTED": {"/asset/purposes": ["train"]},
-	"JURISDICTION_NOT_PERMITTED": {"/asset/residency/allowed": ["FR", "EEA-X", "DE-BE"]},
+	"PROJECT_NOT_PERMITTED": {"/grant/project": "llm-fr"},
+	"USER_NOT_PERMITTED": {"/asset/users": ["bob"]},
+	"STAGE_NOT_PERMITTED": {"/grant/stage": "inference"},
+	"NETWORK_NOT_PERMITTED": {"/asset/networks": ["none"]},
+	"EGRESS_NOT_PERMITTED": {"/asset/obligations/no_egress": {}, "/asset/networks": null, "/grant/network": "egress"},
+	"IMAGE_NOT_PERMITTED": {"/asset/images": ["beef"]},
+	"IMAGE_NOT_ATTESTED": {"/attestation/host_data": "beef"},
+	"RETENTION_ENDED": {"/asset/retain_until": 2000},
+	"ASSURANCE_TOO_LOW": {"/attestation/assurance": "cpu"},
+	"SITE_NOT_PERMITTED": {"/asset/sites": ["oslo"]},
+	"EXPOSURE_UNKNOWN": {"/site/exposures": []},
+	"EXPOSURE_NOT_PERMITTED": {"/site/exposures/0": "JP"},
+	"EXPOSURE_FORBIDDEN": {"/asset/exposure/forbidden": ["NO"]},
+	"ASSET_NODE_CEILING_REACHED": {"/holders/nodes": 6},
+	"ASSET_COPY_CEILING_REACHED": {"/asset/copy_ceiling": 8},
+	"JURISDICTION_NOT_PERMITTED": {"/asset/residency/allowed": [["EU"], ["FR", "EEA-X", "DE-BE"]]},
 	"JURISDICTION_FORBIDDEN": {"/asset/residency/forbidden": ["DE"]},
 	"SITE_NOT_ACTIVE": {"/site/state": "suspended"},
 	"SITE_EXPIRED": {"/site/valid_until": 2000},
@@ -246,15 +401,15 @@ _one_fault := {
 
 test_each_fault_alone_is_denied_by_its_code if {
 	every code, changes in _one_fault {
-		document := json.patch(_acquire, [{"op": "replace", "path": path, "value": value} | some path, value in changes])
+		document := json.patch(_acquire, [{"op": "add", "path": path, "value": value} | some path, value in changes])
 		_codes(document) - {"AREA_UNKNOWN"} == {code}
 		not release.allow with input as document
 	}
 }
 
 test_all_faults_are_denied_at_once if {
-	apart := {"ATTESTATION_MISSING", "NODE_MISSING", "SITE_MISSING", "PURPOSE_MISSING"}
-	patches := [{"op": "replace", "path": path, "value": value} |
+	apart := {"EXPOSURE_UNKNOWN", "ATTESTATION_MISSING", "NODE_MISSING", "SITE_MISSING", "PURPOSE_MISSING"}
+	patches := [{"op": "add", "path": path, "value": value} |
 		some code, changes in _one_fault
 		not code in apart
 		some path, value in changes
@@ -284,8 +439,11 @@ test_a_denial_carries_the_annotations if {
 
 test_unknown_areas_are_denied if {
 	_codes(_patched(_acquire, "/asset/residency/forbidden", ["UK"])) == {"AREA_UNKNOWN", "JURISDICTION_FORBIDDEN"}
-	_codes(_patched(_acquire, "/asset/residency/allowed", ["EU", "EUROPE"])) == {"AREA_UNKNOWN"}
-	_codes(_patched(_acquire, "/asset/residency/allowed", [])) == {"JURISDICTION_NOT_PERMITTED"}
+	_codes(_patched(_acquire, "/asset/residency/allowed", [["EU", "EUROPE"]])) == {"AREA_UNKNOWN"}
+	_codes(_patched(_acquire, "/asset/exposure/allowed", [["EEA", "EUROPE"]])) == {"AREA_UNKNOWN"}
+	_codes(_patched(_acquire, "/asset/exposure/forbidden", ["UK"])) == {"AREA_UNKNOWN", "EXPOSURE_FORBIDDEN"}
+	deny := release.deny with input as _patched(_acquire, "/asset/residency/allowed", [["EU"], ["DE", "EUROPE"]])
+	{denial.field | some denial in deny} == {"asset.residency.allowed[1][1]"}
 }
 
 # A node that already holds a lease does not count twice.
@@ -308,10 +466,10 @@ test_an_age_before_now_is_denied if {
 }
 
 test_simulated_tees_need_the_setting_and_the_owner if {
-	simulated := _patched(_acquire, "/attestation/simulated", true)
-	lenient := _patched(simulated, "/asset/require_hardware", false)
+	lenient := _patched(_unrestricted, "/attestation/simulated", true)
+	strict := _patched(lenient, "/asset/assurance", "cpu")
 	_codes(lenient) == {"HARDWARE_REQUIRED"}
-	_codes_with(simulated, {"allow_simulated": true}) == {"HARDWARE_REQUIRED"}
+	_codes_with(strict, {"allow_simulated": true}) == {"ASSURANCE_TOO_LOW"}
 	_codes_with(lenient, {"allow_simulated": true}) == set()
 }
 
@@ -323,6 +481,11 @@ test_no_candidate_site_is_denied if {
 		"/candidate_sites/0/valid_until": 2000,
 		"/candidate_sites/0/site_id": "paris",
 		"/asset/residency/forbidden": ["DE"],
+		"/asset/residency/allowed": [["EU"], ["NO"]],
+		"/asset/sites": ["oslo"],
+		"/candidate_sites/0/exposures": [],
+		"/candidate_sites/0/exposures/0": "JP",
+		"/asset/exposure/forbidden": ["NO"],
 	} {
 		_codes(_patched(_authorize, path, value)) == {"NO_SITE_PERMITTED"}
 	}

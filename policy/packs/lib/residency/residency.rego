@@ -46,6 +46,26 @@ clear(jurisdiction, areas) if {
 	}
 }
 
+# METADATA
+# title: Satisfied
+# description: |
+#   The jurisdiction lies wholly within some area of every clause of `allowed`, and cannot lie in what is `forbidden`.
+satisfied(jurisdiction, areas) if {
+	permitted_by_all(jurisdiction, areas.allowed)
+	clear(jurisdiction, areas.forbidden)
+}
+
+# METADATA
+# title: Permitted by all
+# description: The jurisdiction lies wholly within some area of every clause; no clause at all permits every place.
+permitted_by_all(jurisdiction, clauses) if {
+	place(jurisdiction)
+	is_array(clauses)
+	every clause in clauses {
+		permitted(jurisdiction, clause)
+	}
+}
+
 _within(_, "*")
 
 _within(jurisdiction, area) if jurisdiction == area

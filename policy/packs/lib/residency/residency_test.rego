@@ -27,6 +27,24 @@ test_not_permitted if {
 	not residency.permitted(null, [null, "*"])
 }
 
+test_permitted_by_all if {
+	residency.permitted_by_all("DE-BY", [])
+	residency.permitted_by_all("DE-BY", [["EU"], ["FR", "DE"]])
+	not residency.permitted_by_all("DE-BY", [["EU"], ["FR"]])
+	not residency.permitted_by_all("DE-BY", [[]])
+	not residency.permitted_by_all("DE-BY", ["EU"])
+	not residency.permitted_by_all("DE-BY", {"x": ["EU"]})
+	not residency.permitted_by_all("XX", [])
+}
+
+test_satisfied if {
+	residency.satisfied("DE-BY", {"allowed": [["EU"], ["DE"]], "forbidden": ["FR"]})
+	not residency.satisfied("DE-BY", {"allowed": [["EU"], ["FR"]], "forbidden": []})
+	not residency.satisfied("DE-BY", {"allowed": [["EU"]], "forbidden": ["DE-BY"]})
+	not residency.satisfied("DE-BY", {"allowed": [["EU"]]})
+	not residency.satisfied("DE-BY", null)
+}
+
 test_clear if {
 	residency.clear("DE-BY", [])
 	residency.clear("DE-BY", ["US", "DE-BE", "FR"])

@@ -11,7 +11,8 @@ package lib.shape
 # description: |
 #   Every member of `document` that is not of the kind that `shape` gives, as `{field, expected, actual}`. Kinds are `name`
 #   (a string that is not empty), `text`, `integer`, `boolean`, `object`, `array`, `texts` (an array of strings),
-#   `integers` (an object whose values are integers), and a list for one of these texts.
+#   `integers` (an object whose values are integers), and a list for one of these texts; `integer or null` and
+#   `texts or null` may also be null.
 problems(document, shape) := _required_problems(document, shape) | _nullable_problems(document, shape)
 
 _required_problems(document, shape) := {_problem(document, entry) |
@@ -43,7 +44,7 @@ _at(document, path) := object.get(document, path, {"absent"}) if {
 
 _matches(document, entry) if {
 	is_object(document)
-	_is(entry.kind, object.get(document, entry.path, null))
+	_is(entry.kind, _at(document, entry.path))
 }
 
 _is("name", value) if {
@@ -61,12 +62,7 @@ _is("object", value) if is_object(value)
 
 _is("array", value) if is_array(value)
 
-_is("texts", value) if {
-	is_array(value)
-	every item in value {
-		is_string(item)
-	}
-}
+_is("texts", value) if _texts(value)
 
 _is("integers", value) if {
 	is_object(value)
@@ -75,9 +71,24 @@ _is("integers", value) if {
 	}
 }
 
+_is("integer or null", value) if _integer(value)
+
+_is("integer or null", value) if value == null
+
+_is("texts or null", value) if _texts(value)
+
+_is("texts or null", value) if value == null
+
 _is(kind, value) if {
 	is_array(kind)
 	value in kind
+}
+
+_texts(value) if {
+	is_array(value)
+	every item in value {
+		is_string(item)
+	}
 }
 
 _integer(value) if {

@@ -12,6 +12,8 @@ _kinds := {
 	"texts": "texts",
 	"integers": "integers",
 	"choice": ["x", "y"],
+	"bound": "integer or null",
+	"set": "texts or null",
 }
 
 _shape := {
@@ -30,6 +32,8 @@ _right := {
 		"texts": ["t"],
 		"integers": {"k": 1},
 		"choice": "y",
+		"bound": 4,
+		"set": ["t"],
 	},
 	"b": {"c": "n"},
 }
@@ -37,6 +41,10 @@ _right := {
 test_right if {
 	shape.problems(_right, _shape) == set()
 	shape.problems(object.union(object.remove(_right, ["b"]), {"b": null}), _shape) == set()
+}
+
+test_null_is_right_where_it_may_stand if {
+	shape.problems(object.union(_right, {"a": {"bound": null, "set": null}}), _shape) == set()
 }
 
 test_nothing_is_right_in_another_document if {
@@ -56,6 +64,8 @@ test_wrong if {
 		"texts": ["t", 1],
 		"integers": {"k": "1"},
 		"choice": "z",
+		"bound": 1.5,
+		"set": [1],
 	}}
 	problems := shape.problems(wrong, _shape)
 	{problem.field | some problem in problems} == {"b.c"} | {$"a.{name}" | some name, _ in _kinds}
