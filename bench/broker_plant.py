@@ -23,6 +23,7 @@ from bench.attestation_bench import CACHE
 from keybroker import assets, challenge, estate, jobs, release
 from keybroker.broker import Broker
 from keybroker.config import BrokerConfig
+from keybroker.constraints import Areas, Constraints
 from keybroker.grants import SignedGrant
 from keybroker.initialise import REFERENCE_KEY, Installation, initialise
 from keybroker.principals import Principal, Role
@@ -158,11 +159,10 @@ def plant(folder: Path, *, now: int, database: str | None = None) -> Iterator[Pl
                 caller=OWNER,
                 asset=ASSET.asset,
                 kind=AssetKind.MODEL,
-                classification=4,
-                purposes=["inference"],
-                allowed=["EU"],
-                forbidden=[],
-                known_areas=known,
+                constraints=Constraints(
+                    classification=4, purposes=frozenset({"inference"}), residency=Areas.of(["EU"])
+                ),
+                jurisdictions=broker.policies.jurisdictions,
                 now=now,
             )
         )

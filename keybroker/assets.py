@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from sqlalchemy import Connection
@@ -12,7 +12,7 @@ from audit.log import append
 from audit.records import Kind, Record, Result
 from keybroker import requests
 from keybroker.broker import Broker, actor
-from keybroker.constraints import ANYWHERE, BOTTOM, Constraints, Jurisdictions, conflicts, join, parsed
+from keybroker.constraints import ANYWHERE, BOTTOM, Areas, Constraints, Jurisdictions, conflicts, join, parsed
 from keybroker.errors import InvalidRequestError, NotFoundError, RoleError, StateConflictError
 from keybroker.leases import revoke_all
 from keybroker.principals import Principal
@@ -94,6 +94,7 @@ def check_constraints(constraints: Constraints, jurisdictions: Jurisdictions, *,
     Raises:
         InvalidRequestError: they do not; it names the field.
     """
+    _check_sizes(constraints)
     if not constraints.purposes:
         raise InvalidRequestError("purposes", "at least one is needed: without a purpose nothing may be done")
     if not constraints.residency.allowed:
@@ -119,6 +120,18 @@ def check_constraints(constraints: Constraints, jurisdictions: Jurisdictions, *,
         raise InvalidRequestError("retain_until", f"{constraints.retain_until} is not after now, {now}")
     for conflict in conflicts(constraints, jurisdictions):
         raise InvalidRequestError(conflict.field, conflict.why)
+
+
+def _check_sizes(constraints: Constraints) -> None:
+    for item in fields(constraints):
+        value = getattr(constraints, item.name)
+        sets = {item.name: value} if isinstance(value, frozenset) else {}
+        if isinstance(value, Areas):
+            sets = {f"{item.name}.allowed": value.allowed, f"{item.name}.forbidden": value.forbidden}
+            sets |= {f"{item.name}.allowed[{number}]": clause for number, clause in enumerate(value.clauses())}
+        for name, members in sets.items():
+            if len(members) > requests.MAX_LIST:
+                raise InvalidRequestError(name, f"{len(members)} values, at most {requests.MAX_LIST} are allowed")
 
 
 def _inside(jurisdictions: Jurisdictions, area: str, other: str) -> bool:

@@ -77,10 +77,10 @@ ANYWHERE: Final = "*"
 MAX_INTEGER: Final = (1 << 53) - 1
 """Integers are exact in every JSON reader up to here (RFC 8259, section 6)."""
 
-MAX_VALUES: Final = 1024
-"""Members of one set. Joins may hold more than one request may name, but not without bound."""
+MAX_VALUES: Final = 8192
+"""Members of one set. Joins may hold more than one request may name: at most every place there is, and some."""
 
-MAX_TEXT: Final = 256 << 10
+MAX_TEXT: Final = 1 << 20
 """Bytes of constraints in JSON."""
 
 _AREA: Final = re.compile(r"(\*|[A-Z]{2}(-[A-Z0-9]{1,3})?|[A-Z]{2,16})\Z")
@@ -263,129 +263,6 @@ def parsed(text: str) -> Constraints:
         ConstraintsError: as `Constraints.parse`.
     """
     return Constraints.parse(text)
-
-
-def join(self, other: Areas) -> Areas:
-        """Both demands at once."""
-        return Areas(allowed=self.allowed | other.allowed, forbidden=self.forbidden | other.forbidden)
-
-    @property
-    def named(self) -> frozenset[str]:
-        """Every area that is named."""
-        return frozenset().union(*self.allowed, self.forbidden)
-
-    def clauses(self) -> tuple[tuple[str, ...], ...]:
-        """`allowed`, sorted."""
-        return tuple(sorted(tuple(sorted(clause)) for clause in self.allowed))
-
-    def to_document(self) -> dict[str, Any]:
-        """As JSON; what is empty is left out."""
-        document: dict[str, Any] = {}
-        if self.allowed:
-            document["allowed"] = [list(clause) for clause in self.clauses()]
-        if self.forbidden:
-            document["forbidden"] = sorted(self.forbidden)
-        return document
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Constraints:
-    """What must hold wherever data are used. The defaults demand nothing: they are the lattice's bottom.
-
-    Attributes:
-        classification: confidentiality class, 0 (public) to 4 (crown jewel).
-        purposes: what the data may be used for; None for anything, which no registered asset says.
-        residency: where the data may be opened, judged by the site's jurisdiction.
-        exposure: whose law may reach the data, judged by every jurisdiction of the site's operator and of the legal
-            entities that control it: each must satisfy it.
-        sites: where the data may be opened, by the sites' names; None for any.
-        retain_until: from then on the data may not be opened; None for ever.
-        assurance: how well a node must have proven what it is.
-        node_ceiling: how many nodes may hold keys of the asset at a time, over all jobs; None for any number.
-        copy_ceiling: how many live leases may cover the asset at a time, over all jobs; None for any number.
-        projects, users: for whom the data may be opened; None for anybody in the tenant.
-        stages: at which stages of the data life cycle, out of `STAGES`; None for any.
-        images: SHA-256 of the code or container images that may open the data, lower-case hex; None for any.
-        networks: how jobs that open the data may be connected, out of `NETWORKS`; None for any.
-        budgets: most of each of `BUDGETS`; what is not named is not budgeted.
-        obligations: duties that travel with every lease, out of `OBLIGATIONS`, with their parameters.
-    """
-
-    classification: int = 0
-    purposes: frozenset[str] | None = None
-    residency: Areas = field(default_factory=Areas)
-    exposure: Areas = field(default_factory=Areas)
-    sites: frozenset[str] | None = None
-    retain_until: int | None = None
-    assurance: Assurance = Assurance.SIMULATED
-    node_ceiling: int | None = None
-    copy_ceiling: int | None = None
-    projects: frozenset[str] | None = None
-    users: frozenset[str] | None = None
-    stages: frozenset[str] | None = None
-    images: frozenset[str] | None = None
-    networks: frozenset[str] | None = None
-    budgets: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-    obligations: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-
-    def to_document(self) -> dict[str, Any]:
-        """As JSON: sorted, and without what demands nothing, so that equal constraints have equal documents."""
-        document: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value != getattr(BOTTOM, item.name):
-                document[item.name] = _written(value)
-        return document
-
-    def to_json(self) -> str:
-        """The canonical text (RFC 8785)."""
-        return rfc8785.dumps(self.to_document()).decode("utf-8")
-
-    @classmethod
-    def from_document(cls, document: object) -> Self:
-        """Read a document of `to_document`'s form, in any order.
-
-        Raises:
-            ConstraintsError: a member is unknown, of another type, or outside what it may be; it names the field.
-        """
-        members = _object(document, "constraints")
-        unknown = sorted(members.keys() - _READERS.keys())
-        if unknown:
-            raise ConstraintsError(f"{unknown[0]!a:.60}", f"unknown; the fields are {', '.join(_READERS)}")
-        return cls(**{name: _READERS[name](value, name) for name, value in members.items()})
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `to_json`'s text, and nothing else.
-
-        Raises:
-            ConstraintsError: not JSON, not constraints, or not in canonical form.
-        """
-        if len(text) > MAX_TEXT:
-            raise ConstraintsError("constraints", f"{len(text)} characters, at most {MAX_TEXT} are allowed")
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
-            raise ConstraintsError("constraints", "not JSON") from None
-        constraints = cls.from_document(document)
-        if constraints.to_json() != text:
-            raise ConstraintsError("constraints", "not in canonical form (RFC 8785, sorted, without what is implied)")
-        return constraints
-
-
-@lru_cache(maxsize=_CACHED)
-def parsed(text: str) -> Constraints:
-    """`Constraints.parse`, remembered: the same few texts are read for every lease.
-
-    Raises:
-        ConstraintsError: as `Constraints.parse`.
-    """
-    return Constraints.parse(text)
-
-
-def bottom() -> Constraints:
-    """The constraints that demand nothing: joined with any, they leave it as it is."""
-    return BOTTOM
 
 
 def join(first: Constraints, second: Constraints) -> Constraints:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,6 +13,15 @@ from audit.log import append
 from audit.records import Kind, Record, Result
 from keybroker import requests
 from keybroker.broker import Broker, actor
+from keybroker.constraints import (
+    NETWORKS,
+    STAGES,
+    Constraints,
+    Jurisdictions,
+    disagreements,
+    image_digest,
+    parsed,
+)
 from keybroker.decision import MAX_ASSETS, release_input, unknown_asset
 from keybroker.denial import DeniedError, Reason, from_denials, ordered
 from keybroker.errors import InvalidRequestError, NotFoundError
@@ -22,11 +32,16 @@ from keybroker.principals import Principal
 from keybroker.store import assets, documents, jobs, leases, nodes, sites
 from keybroker.store.jobs import JobRow
 from keybroker.store.leases import LeaseRow
-from keybroker.store.schema import AssetState, JobState, LeaseState
+from keybroker.store.schema import JobState, LeaseState
 from keybroker.store.sites import SiteRow
 from keystead.binding import AssetRef, JobGrant, sha256
 
-MAX_NODE_CEILING = 1 << 20
+MAX_NODE_CEILING: Final = 1 << 20
+
+MAX_CONFLICTS: Final = 64
+"""Groups of conflicting assets that one refusal names."""
+
+_DECLARED: Final = ("project", "user", "stage", "network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +78,31 @@ def authorize(
     site_ids: Sequence[str],
     node_ceiling: int,
     not_after: int,
+    not_before: int | None = None,
+    project: str = "",
+    user: str = "",
+    stage: str = "",
+    image: str = "",
+    network: str = "",
 ) -> Authorization:
     """Decide whether a job may use its assets; the job is opened by the answer's `commit`.
+
+    Args:
+        broker: the running broker.
+        caller: the scheduler.
+        job_uid: the scheduler's id of the job.
+        refs: the asset versions to open.
+        purposes: what for.
+        node_ids: nodes that it may run on; empty for any.
+        site_ids: sites that it may run at; empty for any.
+        node_ceiling: how many nodes may hold a lease at a time.
+        not_after: when the grant ends.
+        not_before: when it begins; None for now.
+        project: what it belongs to; empty where the job does not say.
+        user: whom it runs for; empty where it does not say.
+        stage: of the data life cycle (`keybroker.constraints.STAGES`); empty where it does not say.
+        image: SHA-256 of the code or container image, hex; empty where it does not say.
+        network: how it is connected (`keybroker.constraints.NETWORKS`); empty where it does not say.
 
     Raises:
         DeniedError: no; it has every reason, and its record is committed.
@@ -84,8 +122,13 @@ def authorize(
         nodes=requests.names(node_ids, "nodes"),
         sites=requests.names(site_ids, "sites"),
         node_ceiling=_ceiling(node_ceiling),
-        not_before=now,
+        not_before=_start(not_before, not_after, now=now),
         not_after=_end(broker, not_after, now=now),
+        project=requests.identifier(project, "project") if project else "",
+        user=requests.identifier(user, "user") if user else "",
+        stage=requests.declared(stage, "stage", known=STAGES),
+        image=image_digest(image, "image") if image else "",
+        network=requests.declared(network, "network", known=NETWORKS),
     )
     reasons: list[Reason] = []
     inputs: list[bytes] = []
@@ -93,6 +136,7 @@ def authorize(
         candidates = _candidates(connection, grant)
         rows = assets.find_all_named(connection, {ref.asset for ref in grant.assets})
         versions = assets.find_versions(connection, grant.assets)
+    granted: dict[str, Constraints] = {}
     for ref in grant.assets:
         asset, version = rows.get(ref.asset), versions.get(ref)
         if asset is None or version is None or asset.tenant != tenant:
@@ -104,18 +148,21 @@ def authorize(
             job_open=True,
             live_nodes=(),
             asset=asset,
-            version=ref.version,
-            version_active=version.state is AssetState.ACTIVE,
+            version=version,
+            holders=None,
             node=None,
             site=None,
             attestation=None,
             candidate_sites=candidates,
-            now=now,
+            # A job is asked for ahead of time: what matters is whether it may run once its grant has begun.
+            now=grant.not_before,
         )
+        granted[str(ref)] = parsed(version.constraints)
         inputs.append(document)
         decision = broker.policies.release.evaluate_bytes(document)
         reasons += from_denials(decision.deny)
         reasons += merge_obligations(decision.obligations)[1]
+    reasons += _conflicts(granted, broker.policies.jurisdictions)
     refused = ordered(reasons)
 
     record = Record.build(
@@ -135,7 +182,10 @@ def authorize(
             "nodes": grant.nodes,
             "sites": grant.sites,
             "node_ceiling": grant.node_ceiling,
+            "not_before": grant.not_before,
             "not_after": grant.not_after,
+            **{name: value for name in _DECLARED if (value := getattr(grant, name))},
+            **({"image_digest": grant.image} if grant.image else {}),
         },
     )
     if refused:
@@ -213,6 +263,22 @@ def end(
     return JobView(closed, grant, 0), revoked
 
 
+def _conflicts(granted: Mapping[str, Constraints], jurisdictions: Jurisdictions) -> list[Reason]:
+    """Why the job's assets cannot be used together: for each field, which of them leave nothing."""
+    found = disagreements(granted, jurisdictions)
+    return [
+        Reason(
+            "CONSTRAINTS_CONFLICT",
+            f"assets: {item.field}",
+            "constraints that one job can satisfy together",
+            f"{' and '.join(item.names)}: {item.why}",
+            "The job's assets may not be used together",
+            "use them in separate jobs, or ask an owner to declassify one of them",
+        )
+        for item in found[:MAX_CONFLICTS]
+    ]
+
+
 def _find(connection: Connection, *, tenant: str, job_uid: str, lock: bool) -> JobRow:
     wanted = requests.identifier(job_uid, "job_uid")
     row = jobs.find_by_uid(connection, tenant=tenant, job_uid=wanted, lock=lock)
@@ -231,6 +297,14 @@ def _ceiling(value: int) -> int:
     if not 1 <= value <= MAX_NODE_CEILING:
         raise InvalidRequestError("node_ceiling", f"{value}: 1 to {MAX_NODE_CEILING} nodes")
     return value
+
+
+def _start(not_before: int | None, not_after: int, *, now: int) -> int:
+    if not_before is None:
+        return now
+    if not now <= not_before < not_after:
+        raise InvalidRequestError("start_time", "must be neither before now nor at or after expire_time")
+    return not_before
 
 
 def _end(broker: Broker, not_after: int, *, now: int) -> int:

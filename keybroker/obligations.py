@@ -9,45 +9,55 @@ from typing import Final
 import rfc8785
 
 from keybroker.broker import Broker
+from keybroker.constraints import LEASE_CEILING, OBLIGATIONS, RE_ATTEST
 from keybroker.denial import Reason
 from policy.decision import Obligation
 
-LEASE_CEILING: Final = "lease_ceiling"
-RE_ATTEST: Final = "re_attest"
-ZEROISE_ON_END: Final = "zeroise_on_end"
 _SECONDS: Final = frozenset({LEASE_CEILING, RE_ATTEST})
-_KNOWN: Final = _SECONDS | {ZEROISE_ON_END}
 
 
 def merge_obligations(obligations: Sequence[Obligation]) -> tuple[tuple[Obligation, ...], list[Reason]]:
     """The union of all assets' obligations, the strictest of each; and a reason for each that cannot be kept."""
-    seconds: dict[str, int] = {}
-    others: dict[str, Obligation] = {}
+    merged: dict[str, dict[str, int]] = {}
     reasons: list[Reason] = []
     for obligation in obligations:
-        value = obligation.params.get("seconds")
-        if obligation.code in _SECONDS and isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            seconds[obligation.code] = min(value, seconds.get(obligation.code, value))
-        elif obligation.code in _KNOWN - _SECONDS:
-            others[obligation.code] = obligation
-        else:
+        params = _params(obligation)
+        if params is None:
             reasons.append(
                 Reason(
                     "UNKNOWN_OBLIGATION",
                     "obligations",
-                    ", ".join(sorted(_KNOWN)),
+                    ", ".join(sorted(OBLIGATIONS)),
                     obligation.code,
                     "An obligation that the broker cannot keep is a refusal",
                     "mend the release policy, or update the broker",
                 )
             )
-    merged = [Obligation(code, {"seconds": value}) for code, value in seconds.items()]
-    return tuple(sorted([*merged, *others.values()], key=lambda item: item.code)), reasons
+            continue
+        strictest = merged.setdefault(obligation.code, {})
+        for name, value in params.items():
+            strictest[name] = min(value, strictest.get(name, value))
+    return tuple(Obligation(code, merged[code]) for code in sorted(merged)), reasons
+
+
+def _params(obligation: Obligation) -> dict[str, int] | None:
+    """The parameters of an obligation that the broker knows, each a ceiling of 1 or more; None where it does not."""
+    known = OBLIGATIONS.get(obligation.code)
+    if known is None or not obligation.params.keys() <= known or (known and not obligation.params):
+        return None
+    params = {
+        name: value
+        for name, value in obligation.params.items()
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0
+    }
+    return params if params.keys() == obligation.params.keys() else None
 
 
 def lifetime(broker: Broker, obligations: Sequence[Obligation]) -> int:
     """Seconds until the holder must attest again: renewal and re-attestation are one."""
-    ceilings = [value for item in obligations if isinstance(value := item.params.get("seconds"), int)]
+    ceilings = [
+        value for item in obligations if item.code in _SECONDS and isinstance(value := item.params.get("seconds"), int)
+    ]
     return min([broker.config.limits.lease_seconds, *ceilings])
 
 

@@ -14,7 +14,7 @@ from keybroker import challenge
 from keybroker.broker import Broker
 from keybroker.denial import Reason, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
-from keybroker.proof import Basis, Proof, check_hpke_key, nonce_reason, resolve
+from keybroker.proof import Basis, Proof, assurance, check_hpke_key, nonce_reason, resolve
 from keybroker.store import appraisals
 from keystead.binding import passport_message, sha256
 from policy.inputs import AttestationInput
@@ -100,6 +100,9 @@ def present(
             policy_digest=claims.policy_id,
             codes=claims.codes,
             age=now - claims.issued_at,
+            assurance=assurance(binding_level=claims.binding_level, simulated=claims.simulated).label,
+            # A result does not repeat what was launched: an asset that asks needs evidence.
+            host_data="",
         ),
         # The result was made of evidence that is kept with the decision that it was made for.
         basis=Basis(

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from attestation import ear
-from attestation.composite import BINDING_NONE, NodeEvidence, NodeResult
+from attestation.composite import BINDING_KEY, BINDING_KEY_AND_DEVICES, BINDING_NONE, NodeEvidence, NodeResult
 from keybroker import challenge
 from keybroker.archive import Kept, check_size
 from keybroker.broker import Broker
+from keybroker.constraints import Assurance
 from keybroker.denial import Reason, from_denials, from_findings, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
 from keybroker.judgement import judge
@@ -179,11 +180,28 @@ def appraise(
             policy_digest=broker.policies.appraisal.digest,
             codes=tuple(sorted({denial.code for denial in decision.deny})),
             age=0,
+            assurance=assurance(binding_level=result.binding_level, simulated=result.simulated).label,
+            host_data=_host_data(result),
         ),
         basis=Basis(document=judgement.document, appraisal=b"" if kept is None else kept.digest, kept=kept),
         reasons=ordered(reasons),
         result=token,
     )
+
+
+def assurance(*, binding_level: str, simulated: bool) -> Assurance:
+    """How well a node has proven what it is, by what its CPU TEE vouches for (`attestation.composite`)."""
+    if simulated:
+        return Assurance.SIMULATED
+    levels = {BINDING_KEY: Assurance.CPU, BINDING_KEY_AND_DEVICES: Assurance.CPU_AND_DEVICES}
+    return levels.get(binding_level, Assurance.SIMULATED)
+
+
+def _host_data(result: NodeResult) -> str:
+    """What the host bound to the CPU TEE at launch, in hex; empty where there is none or the CPU is not proven."""
+    claims = result.devices[0].claims
+    value = claims.get("host_data")
+    return value if isinstance(value, str) and claims.get("authentic") is True else ""
 
 
 def check_hpke_key(public_key: bytes, field: str) -> None:

@@ -65,7 +65,9 @@ def renew(broker: Broker, *, lease_id: str, evidence: NodeEvidence, runtime_data
             return _renewed(broker, lease, repeated)
         if isinstance(repeated, Reason):
             reasons.append(repeated)
-        verdict = decide(broker, stage="renew", grant=grant, refs=refs, proof=proof, snapshot=snapshot, now=now)
+        verdict = decide(
+            broker, stage="renew", grant=grant, refs=refs, proof=proof, snapshot=snapshot, now=now, lease_id=lease_id
+        )
         refused = ordered([*reasons, *verdict.reasons])
         if refused:
             break
@@ -148,7 +150,7 @@ def _commit_renewal(
     )
 
     def unit(connection: Connection) -> tuple[RenewalRow, LeaseRow]:
-        recheck(connection, snapshot, grant=grant, refs=refs, now=now)
+        recheck(connection, snapshot, grant=grant, refs=refs, now=now, lease_id=lease.lease_id)
         repeated = _repeated_renewal(connection, proof, lease=lease)
         if isinstance(repeated, RenewalRow):
             return repeated, leases.get(connection, lease.lease_id)

@@ -13,7 +13,6 @@ MAX_LIST: Final = 256
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _REQUEST_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _JURISDICTION: Final = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?\Z")
-_AREA: Final = re.compile(r"(\*|[A-Z]{2}(-[A-Z0-9]{1,3})?|[A-Z]{2,16})\Z")
 _TEXT: Final = re.compile(r"[ -~]{1,200}\Z")
 
 
@@ -51,23 +50,18 @@ def names(values: Sequence[str], field: str, *, at_least: int = 0) -> tuple[str,
     return tuple(sorted(identifier(value, field) for value in values))
 
 
+def declared(value: str, field: str, *, known: Container[str]) -> str:
+    """Nothing, or one of the names in `known`."""
+    if value and value not in known:
+        raise InvalidRequestError(field, f"{value!a:.60} is none of those there are; see the reference of the API")
+    return value
+
+
 def jurisdiction(value: str, field: str, *, known: Container[str]) -> str:
     """ISO 3166-1 alpha-2, or ISO 3166-2, of a country that the release policy knows."""
     if not _JURISDICTION.match(value) or value.partition("-")[0] not in known:
         raise InvalidRequestError(field, f"{value!r:.40} is not an ISO 3166-1 alpha-2 or ISO 3166-2 code")
     return value
-
-
-def areas(values: Sequence[str], field: str, *, known: Container[str]) -> tuple[str, ...]:
-    """Jurisdictions, named groups, or ``*``; `known` are the countries and groups that the release policy knows."""
-    for value in values:
-        if not _AREA.match(value) or (value != "*" and value.partition("-")[0] not in known):
-            raise InvalidRequestError(
-                field, f"{value!r:.40} is no ISO 3166 code, no group that the release policy knows (EU, EEA), and not *"
-            )
-    if len(values) > MAX_LIST or len(set(values)) != len(values):
-        raise InvalidRequestError(field, f"more than {MAX_LIST} values, or one twice")
-    return tuple(sorted(values))
 
 
 def text(value: str, field: str) -> str:

@@ -340,7 +340,7 @@ def _kind(annotation: object, *, named: bool) -> str | list[str]:
     if origin is tuple:
         return "texts" if _kind_of_item(arguments[0]) == "text" else "array"
     if origin is dict:
-        return "integers" if _kind_of_item(arguments[1]) == "integer" else "object"
+        return {"integer": "integers", "integers": "duties"}.get(_kind_of_item(arguments[1]), "object")
     simple = {bool: "boolean", int: "integer", str: "name" if named else "text"}
     for known, kind in simple.items():
         if annotation is known:
@@ -350,6 +350,8 @@ def _kind(annotation: object, *, named: bool) -> str | list[str]:
 
 def _kind_of_item(annotation: object) -> str:
     base = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(base) is dict:
+        return _kind(base, named=False)
     return "text" if base is str else "integer" if base is int else "other"
 
 

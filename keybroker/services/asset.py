@@ -24,6 +24,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
         """Register an asset."""
         caller = self.caller(context, Role.OWNER)
         kind = convert.asset_kind(request.kind)
+        constraints = convert.constraints(request.constraints)
         now = self.broker.clock()
 
         def unit(connection: Connection) -> asset_service_pb2.RegisterAssetResponse:
@@ -32,11 +33,8 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
                 caller=caller,
                 asset=request.asset,
                 kind=kind,
-                classification=request.classification,
-                purposes=request.purposes,
-                allowed=request.residency.allowed,
-                forbidden=request.residency.forbidden,
-                known_areas=self.broker.policies.known_areas(),
+                constraints=constraints,
+                jurisdictions=self.broker.policies.jurisdictions,
                 now=now,
             )
             return asset_service_pb2.RegisterAssetResponse(asset=convert.asset_view_message(view))

@@ -13,6 +13,7 @@ from attestation.types import Evidence
 from audit.receipt import Receipt
 from keybroker import requests
 from keybroker.assets import AssetView
+from keybroker.constraints import Areas, Assurance, Constraints, parsed
 from keybroker.errors import InvalidRequestError
 from keybroker.grants import SignedGrant
 from keybroker.jobs import JobView
@@ -26,6 +27,7 @@ from keystead.binding import AssetRef, BindingError
 from keystead.v1 import (
     asset_ref_pb2,
     asset_service_pb2,
+    constraints_pb2,
     evidence_pb2,
     job_service_pb2,
     lease_service_pb2,
@@ -46,7 +48,19 @@ _ASSET_KINDS = {
     asset_service_pb2.ASSET_KIND_DATASET: AssetKind.DATASET,
     asset_service_pb2.ASSET_KIND_CHECKPOINT: AssetKind.CHECKPOINT,
     asset_service_pb2.ASSET_KIND_ADAPTER: AssetKind.ADAPTER,
+    asset_service_pb2.ASSET_KIND_PREPROCESSED: AssetKind.PREPROCESSED,
+    asset_service_pb2.ASSET_KIND_FEATURES: AssetKind.FEATURES,
+    asset_service_pb2.ASSET_KIND_EVALUATION_SET: AssetKind.EVALUATION_SET,
 }
+_ASSURANCES = {
+    constraints_pb2.ASSURANCE_UNSPECIFIED: Assurance.SIMULATED,
+    constraints_pb2.ASSURANCE_SIMULATED: Assurance.SIMULATED,
+    constraints_pb2.ASSURANCE_CPU: Assurance.CPU,
+    constraints_pb2.ASSURANCE_CPU_AND_DEVICES: Assurance.CPU_AND_DEVICES,
+}
+_ASSURANCE_NUMBERS = {assurance: number for number, assurance in _ASSURANCES.items()}
+_NAME_SETS = ("purposes", "sites", "projects", "users", "stages", "images", "networks")
+_AREAS = ("residency", "exposure")
 _KIND_NUMBERS = {kind: number for number, kind in _ASSET_KINDS.items()}
 _ASSET_STATES = {
     AssetState.ACTIVE: asset_service_pb2.ASSET_STATE_ACTIVE,
@@ -145,7 +159,71 @@ def job_message(view: JobView) -> job_service_pb2.Job:
         purposes=view.grant.purposes,
         expire_time=timestamp(view.row.not_after),
         live_leases=view.live_leases,
+        start_time=timestamp(view.row.not_before),
+        project=view.grant.project,
+        user=view.grant.user,
+        stage=view.grant.stage,
+        image=view.grant.image,
+        network=view.grant.network,
     )
+
+
+def constraints(message: constraints_pb2.Constraints) -> Constraints:
+    """Constraints.
+
+    Raises:
+        ConstraintsError: a member is outside what it may be; it names the field.
+    """
+    document: dict[str, object] = {"classification": message.classification}
+    for name in _NAME_SETS:
+        if message.HasField(name):
+            document[name] = list(getattr(message, name).names)
+    for name in _AREAS:
+        areas = getattr(message, name)
+        document[name] = {
+            "allowed": [list(clause.areas) for clause in areas.allowed],
+            "forbidden": list(areas.forbidden),
+        }
+    if message.HasField("retain_until"):
+        document["retain_until"] = seconds(message.retain_until, "retain_until")
+    for name in ("node_ceiling", "copy_ceiling"):
+        if message.HasField(name):
+            document[name] = getattr(message, name)
+    if message.assurance not in _ASSURANCES:
+        raise InvalidRequestError("assurance", "unknown")
+    document["assurance"] = _ASSURANCES[message.assurance].label
+    document["budgets"] = dict(message.budgets)
+    document["obligations"] = {code: dict(duty.params) for code, duty in message.obligations.items()}
+    return Constraints.from_document(document)
+
+
+def constraints_message(value: Constraints) -> constraints_pb2.Constraints:
+    """Constraints as a message."""
+    message = constraints_pb2.Constraints(
+        classification=value.classification,
+        assurance=_ASSURANCE_NUMBERS[value.assurance],
+        node_ceiling=value.node_ceiling,
+        copy_ceiling=value.copy_ceiling,
+        retain_until=None if value.retain_until is None else timestamp(value.retain_until),
+        budgets=value.budgets,
+        obligations={
+            code: constraints_pb2.ObligationParams(params=params) for code, params in value.obligations.items()
+        },
+    )
+    for name in _NAME_SETS:
+        names = getattr(value, name)
+        if names is not None:
+            getattr(message, name).CopyFrom(constraints_pb2.NameSet(names=sorted(names)))
+    for name in _AREAS:
+        areas: Areas = getattr(value, name)
+        if areas != Areas():
+            getattr(message, name).CopyFrom(
+                constraints_pb2.Areas(
+                    allowed=[constraints_pb2.AreaClause(areas=clause) for clause in areas.clauses()],
+                    forbidden=sorted(areas.forbidden),
+                )
+            )
+    return message
 
 
 def asset_kind(number: asset_service_pb2.AssetKind) -> AssetKind:
@@ -176,9 +254,7 @@ def asset_message(row: AssetRow, versions: tuple[AssetVersionRow, ...] = ()) -> 
         asset=row.asset,
         kind=_KIND_NUMBERS[row.kind],
         state=_ASSET_STATES[row.state],
-        classification=row.classification,
-        purposes=row.purposes,
-        residency=asset_service_pb2.Residency(allowed=row.residency_allowed, forbidden=row.residency_forbidden),
+        constraints=constraints_message(parsed(row.constraints)),
         create_time=timestamp(row.created_at),
         versions=[version_message(version) for version in versions],
     )
@@ -196,6 +272,7 @@ def version_message(row: AssetVersionRow) -> asset_service_pb2.AssetVersion:
         key_id=row.key_id,
         manifest_digest=row.manifest_digest,
         create_time=timestamp(row.created_at),
+        constraints=constraints_message(parsed(row.constraints)),
     )
 
 

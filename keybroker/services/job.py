@@ -42,6 +42,12 @@ class JobAdapter(Adapter, job_service_pb2_grpc.JobServiceServicer):
             site_ids=request.sites,
             node_ceiling=request.node_ceiling,
             not_after=convert.seconds(request.expire_time, "expire_time"),
+            not_before=convert.seconds(request.start_time, "start_time") if request.HasField("start_time") else None,
+            project=request.project,
+            user=request.user,
+            stage=request.stage,
+            image=request.image,
+            network=request.network,
         )
         nonce = challenge.issue(
             self.broker.epochs,

@@ -62,13 +62,9 @@ ASSET = assets.AssetRow(
     asset="acme/model",
     tenant="acme",
     kind=AssetKind.MODEL,
-    classification=4,
-    purposes=("evaluation", "inference"),
-    residency_allowed=("EEA",),
-    residency_forbidden=("LI",),
     state=AssetState.ACTIVE,
-    max_nodes=None,
     created_at=NOW,
+    constraints='{"purposes":["evaluation"],"residency":{"allowed":[["EEA"]],"forbidden":["LI"]}}',
 )
 VERSION = assets.AssetVersionRow(
     asset="acme/model",
@@ -79,6 +75,7 @@ VERSION = assets.AssetVersionRow(
     manifest='{"files":[]}',
     state=AssetState.ACTIVE,
     created_at=NOW,
+    constraints='{"node_ceiling":2,"purposes":["evaluation"]}',
 )
 JOB = jobs.JobRow(
     grant_id="grant-1",
@@ -241,7 +238,7 @@ class TestAssets:
     def test_what_was_written_is_read(self, connection: Connection) -> None:
         assert assets.get(connection, "acme/model") == ASSET
         assert assets.get(connection, "acme/model", lock=True) == ASSET
-        limited = replace(ASSET, asset="acme/limited", max_nodes=3, residency_allowed=(), purposes=("ø",))
+        limited = replace(ASSET, asset="acme/limited", kind=AssetKind.EVALUATION_SET, constraints='{"users":["ø"]}')
         assets.insert(connection, limited)
         assert assets.get(connection, "acme/limited") == limited
         with pytest.raises(AlreadyExistsError, match="acme/model"):

@@ -187,7 +187,10 @@ def good_requests(factory: Factory, ref: AssetRef) -> dict[str, Any]:
     common = {"request_id": request_id()}
     made = [
         asset_service_pb2.RegisterAssetRequest(
-            **common, asset="acme/new", kind=1, classification=1, purposes=["inference"], residency={"allowed": ["EU"]}
+            **common,
+            asset="acme/new",
+            kind=1,
+            constraints={"purposes": {"names": ["inference"]}, "residency": {"allowed": [{"areas": ["EU"]}]}},
         ),
         asset_service_pb2.AddAssetVersionRequest(
             **common, ref={"asset": ref.asset, "version": 2}, key_id="k2", manifest_digest=b"m" * 32, wrapped_key=key
@@ -357,12 +360,13 @@ def test_lists_that_are_too_long(shared: Shared) -> None:
             getattr(copy, name).extend(value)
         return copy
 
-    long = changed(register, purposes=names)
+    long = changed(register)
+    long.constraints.purposes.names.extend(names)
     assert refusal(lambda: owner.RegisterAsset(long)).field == "purposes"
-    areas = asset_service_pb2.RegisterAssetRequest()
-    areas.CopyFrom(register)
-    areas.residency.allowed.extend(f"{a}{b}" for a, b in itertools.product("ABCDEFGHIJKLMNOPQRST", repeat=2))
-    assert refusal(lambda: owner.RegisterAsset(areas)).field == "residency.allowed"
+    areas = changed(register)
+    clause = areas.constraints.residency.allowed[0]
+    clause.areas[:] = [f"{a}{b}" for a, b in itertools.product("ABCDEFGHIJKLMNOPQRST", repeat=2)]
+    assert refusal(lambda: owner.RegisterAsset(areas)).field == "residency.allowed[0]"
     for field in ("purposes", "nodes", "sites"):
         long = changed(authorize, **{field: names})
         assert refusal(lambda long=long: jobs.AuthorizeJob(long)).field == field

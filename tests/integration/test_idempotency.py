@@ -52,9 +52,7 @@ def asset_request(name: str, **changes: Any) -> asset_service_pb2.RegisterAssetR
         "request_id": request_id(),
         "asset": name,
         "kind": asset_service_pb2.ASSET_KIND_DATASET,
-        "classification": 1,
-        "purposes": ["inference"],
-        "residency": {"allowed": ["EU"]},
+        "constraints": {"purposes": {"names": ["inference"]}, "residency": {"allowed": [{"areas": ["EU"]}]}},
     }
     return asset_service_pb2.RegisterAssetRequest(**(values | changes))
 

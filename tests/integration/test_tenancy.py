@@ -64,9 +64,7 @@ CALLS: dict[str, Callable[[Any, str], Any]] = {
             request_id=request_id(),
             asset=name,
             kind=asset_service_pb2.ASSET_KIND_MODEL,
-            classification=1,
-            purposes=["inference"],
-            residency={"allowed": ["EU"]},  # type: ignore[arg-type]
+            constraints={"purposes": {"names": ["inference"]}, "residency": {"allowed": [{"areas": ["EU"]}]}},  # type: ignore[arg-type]
         )
     ),
 }

@@ -35,6 +35,7 @@ from keystead.v1 import (
     asset_service_pb2_grpc,
     attestation_service_pb2_grpc,
     audit_service_pb2_grpc,
+    constraints_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
     lease_service_pb2_grpc,
@@ -201,8 +202,9 @@ class Remote:
         allowed: tuple[str, ...] = ("EU",),
         forbidden: tuple[str, ...] = (),
         purposes: tuple[str, ...] = ("inference", "evaluation"),
+        **constraints: Any,
     ) -> AssetRef:
-        """Register an asset with one version and its data key."""
+        """Register an asset with one version and its data key; `constraints` are more of the message's members."""
         tenant = name.partition("/")[0]
         assets = self.stubs(f"{tenant}-owner").assets
         assets.RegisterAsset(
@@ -210,9 +212,14 @@ class Remote:
                 request_id=request_id(),
                 asset=name,
                 kind=asset_service_pb2.ASSET_KIND_MODEL,
-                classification=4,
-                purposes=purposes,
-                residency=asset_service_pb2.Residency(allowed=allowed, forbidden=forbidden),
+                constraints=constraints_pb2.Constraints(
+                    **{
+                        "classification": 4,
+                        "purposes": {"names": purposes},
+                        "residency": {"allowed": [{"areas": allowed}], "forbidden": forbidden},
+                    }
+                    | constraints
+                ),
             )
         )
         ref = AssetRef(name, 1)
@@ -250,6 +257,7 @@ class Remote:
             sites=changes.pop("sites", []),
             node_ceiling=changes.pop("node_ceiling", 8),
             expire_time=Timestamp(seconds=self.clock() + changes.pop("lifetime", 3_600)),
+            **changes,
         )
         return self.stubs(f"{tenant}-scheduler").jobs.AuthorizeJob(request)
 

@@ -58,6 +58,7 @@ from keystead.v1 import (
     asset_ref_pb2,
     asset_service_pb2,
     audit_service_pb2,
+    constraints_pb2,
     job_service_pb2,
     node_service_pb2,
     site_service_pb2,
@@ -244,9 +245,11 @@ class Story:
                 request_id=request_id(),
                 asset=MODEL.asset,
                 kind=asset_service_pb2.ASSET_KIND_MODEL,
-                classification=4,
-                purposes=[PURPOSE],
-                residency=asset_service_pb2.Residency(allowed=["EU"]),
+                constraints=constraints_pb2.Constraints(
+                    classification=4,
+                    purposes=constraints_pb2.NameSet(names=[PURPOSE]),
+                    residency=constraints_pb2.Areas(allowed=[constraints_pb2.AreaClause(areas=["EU"])]),
+                ),
             ),
         )
         wrapping = owner.call(owner.assets.GetWrappingKey, asset_service_pb2.GetWrappingKeyRequest())

@@ -336,6 +336,12 @@ test_malformed_input_is_named if {
 	denial.actual == "string"
 }
 
+test_malformed_duties_are_denied if {
+	every duties in [{"no_logits": null}, {"no_logits": true}, {"output_ceiling": {"tokens": "4"}}, [], {"x": [1]}] {
+		_codes(_patched(_acquire, "/asset/obligations", duties)) == {"INPUT_MALFORMED"}
+	}
+}
+
 test_an_unknown_stage_is_denied if {
 	_codes(_patched(_acquire, "/stage", "peek")) == {"INPUT_MALFORMED"}
 }

@@ -28,7 +28,7 @@ BAD = {
         lambda text: requests.jurisdiction(text, "f", known=KNOWN),
         ["", "de", "DEU", "D", "DE-", "DE-BYXX", "EU-", "DE\n", "ＤＥ"],
     ),
-    "areas": (lambda text: requests.areas([text], "f", known=KNOWN), ["", "de", "**", "A1", "X" * 17, "DE\n"]),
+    "declared": (lambda text: requests.declared(text, "f", known=KNOWN), ["de", "*", "EU\n", "FR-"]),
     "text": (lambda text: requests.text(text, "f"), ["", "a\nb", "a" * 201, "é", "\x1b[0m", "\x7f"]),
     "page_token": (requests.page_token, [" ", "\0", "a b", "a" * 256]),
 }
@@ -57,7 +57,7 @@ def test_what_is_taken() -> None:
     assert requests.request_id("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
     assert requests.asset_name("acme/llama-3.1_70b") == "acme/llama-3.1_70b"
     assert requests.jurisdiction("DE-BY", "f", known=KNOWN) == "DE-BY"
-    assert requests.areas(["EU", "*", "DE"], "f", known=KNOWN) == ("*", "DE", "EU")
+    assert [requests.declared(text, "f", known=KNOWN) for text in ("", "DE")] == ["", "DE"]
     assert requests.page_token("") == ""
     assert requests.names(["b", "a"], "f") == ("a", "b")
     assert requests.page_size(0) == 100
@@ -70,7 +70,6 @@ def test_lists_and_digests_that_are_refused() -> None:
         lambda: requests.names([], "f", at_least=1),
         lambda: requests.names(["a", "a"], "f"),
         lambda: requests.names([f"n{number}" for number in range(257)], "f"),
-        lambda: requests.areas(["DE", "DE"], "f", known=KNOWN),
         lambda: requests.digest(b"d" * 31, "f"),
         lambda: requests.digest(b"", "f"),
     ):

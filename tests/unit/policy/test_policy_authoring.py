@@ -40,7 +40,7 @@ def test_the_example_pack_compiles_and_decides(opa: Path, tmp_path: Path, acquir
 def test_a_group_of_ones_own(acquire: ReleaseInput) -> None:
     data = next(json.loads(text) for text in blocks("json") if "jurisdictions" in text)
     site = acquire.site.model_copy(update={"jurisdiction": "CH"}) if acquire.site else None
-    residency = acquire.asset.residency.model_copy(update={"allowed": ("DACH",)})
+    residency = acquire.asset.residency.model_copy(update={"allowed": (("DACH",),)})
     document = acquire.model_copy(
         update={"site": site, "asset": acquire.asset.model_copy(update={"residency": residency})}
     ).to_input()

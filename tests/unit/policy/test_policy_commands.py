@@ -29,7 +29,7 @@ def denied(tmp_path: Path, acquire: ReleaseInput) -> Path:
 def test_eval_allows(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "eval", "--pack", "release", str(document)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("allowed\npolicy release/1.0.0, digest ")
+    assert out.startswith("allowed\npolicy release/2.0.0, digest ")
     assert "lease_ceiling" in out
 
 
@@ -45,7 +45,7 @@ def test_eval_prints_the_decision_as_json(denied: Path, capsys: pytest.CaptureFi
     assert run(["policy", "eval", "--pack", "release", "--json", str(denied)]) == 1
     decision = json.loads(capsys.readouterr().out)
     assert decision["allow"] is False
-    assert [item["code"] for item in decision["deny"]] == ["GRANT_EXPIRED", "SITE_EXPIRED"]
+    assert [item["code"] for item in decision["deny"]] == ["GRANT_EXPIRED", "RETENTION_ENDED", "SITE_EXPIRED"]
     assert len(decision["policy_digest"]) == 64
 
 

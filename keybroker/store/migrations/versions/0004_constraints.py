@@ -53,8 +53,8 @@ def _alter(connection: sa.Connection) -> None:
     op.add_column("asset_version", sa.Column("constraints", sa.Text(), nullable=True))
     for row in list(connection.execute(sa.text("SELECT * FROM asset")).mappings()):
         values = {"asset": row["asset"], "constraints": _constraints(row)}
-        for table in ("asset", "asset_version"):
-            connection.execute(sa.text(f"UPDATE {table} SET constraints = :constraints WHERE asset = :asset"), values)
+        connection.execute(sa.text("UPDATE asset SET constraints = :constraints WHERE asset = :asset"), values)
+        connection.execute(sa.text("UPDATE asset_version SET constraints = :constraints WHERE asset = :asset"), values)
     op.alter_column("asset", "constraints", nullable=False)
     op.alter_column("asset_version", "constraints", nullable=False)
     for name in ("ck_asset_kind", "ck_asset_classification", "ck_asset_max_nodes"):
@@ -111,8 +111,9 @@ def _rebuild(connection: sa.Connection) -> None:
         connection.execute(
             sa.text(
                 "INSERT INTO asset_version (asset, version, key_id, wrapped_key, manifest_digest, manifest, state, "
-                "created_at, constraints) SELECT asset, version, key_id, wrapped_key, manifest_digest, manifest, state, "
-                "created_at, :constraints FROM asset_version_before WHERE asset = :asset"
+                "created_at, constraints) "
+                "SELECT asset, version, key_id, wrapped_key, manifest_digest, manifest, state, created_at, "
+                ":constraints FROM asset_version_before WHERE asset = :asset"
             ),
             values,
         )

@@ -11,7 +11,7 @@ package lib.shape
 # description: |
 #   Every member of `document` that is not of the kind that `shape` gives, as `{field, expected, actual}`. Kinds are `name`
 #   (a string that is not empty), `text`, `integer`, `boolean`, `object`, `array`, `texts` (an array of strings),
-#   `integers` (an object whose values are integers), and a list for one of these texts; `integer or null` and
+#   `integers` (an object whose values are integers), `duties` (an object whose values are `integers`), and a list for one of these texts; `integer or null` and
 #   `texts or null` may also be null.
 problems(document, shape) := _required_problems(document, shape) | _nullable_problems(document, shape)
 
@@ -64,10 +64,12 @@ _is("array", value) if is_array(value)
 
 _is("texts", value) if _texts(value)
 
-_is("integers", value) if {
+_is("integers", value) if _integers(value)
+
+_is("duties", value) if {
 	is_object(value)
 	every item in value {
-		_integer(item)
+		_integers(item)
 	}
 }
 
@@ -88,6 +90,13 @@ _texts(value) if {
 	is_array(value)
 	every item in value {
 		is_string(item)
+	}
+}
+
+_integers(value) if {
+	is_object(value)
+	every item in value {
+		_integer(item)
 	}
 }
 
