@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -125,7 +126,7 @@ def check_constraints(constraints: Constraints, jurisdictions: Jurisdictions, *,
 def _check_sizes(constraints: Constraints) -> None:
     for item in fields(constraints):
         value = getattr(constraints, item.name)
-        sets = {item.name: value} if isinstance(value, frozenset) else {}
+        sets: dict[str, Collection[object]] = {item.name: value} if isinstance(value, frozenset) else {}
         if isinstance(value, Areas):
             sets = {f"{item.name}.allowed": value.allowed, f"{item.name}.forbidden": value.forbidden}
             sets |= {f"{item.name}.allowed[{number}]": clause for number, clause in enumerate(value.clauses())}

@@ -20,7 +20,7 @@ from enum import IntEnum
 from functools import lru_cache, reduce
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import rfc8785
 
@@ -88,6 +88,10 @@ _IMAGE: Final = re.compile(r"[0-9a-f]{64}\Z")
 _CACHED: Final = 4096
 
 
+AssuranceLabel: TypeAlias = Literal["simulated", "cpu", "cpu-and-devices"]
+"""The names of `Assurance`'s members in documents."""
+
+
 class Assurance(IntEnum):
     """How well a node must have proven what it is; a higher one meets every lower one.
 
@@ -100,9 +104,9 @@ class Assurance(IntEnum):
     CPU_AND_DEVICES = 2
 
     @property
-    def label(self) -> str:
+    def label(self) -> AssuranceLabel:
         """Its name in documents."""
-        return self.name.lower().replace("_", "-")
+        return _LABELS[self]
 
     @classmethod
     def parse(cls, label: str) -> Self:
@@ -115,6 +119,11 @@ class Assurance(IntEnum):
             if member.label == label:
                 return member
         raise ValueError(f"{label!r:.40} is none of {', '.join(member.label for member in cls)}")
+
+
+_LABELS: Final[Mapping[Assurance, AssuranceLabel]] = MappingProxyType(
+    {Assurance.SIMULATED: "simulated", Assurance.CPU: "cpu", Assurance.CPU_AND_DEVICES: "cpu-and-devices"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,10 +437,12 @@ def disagreements(named: Mapping[str, Constraints], jurisdictions: Jurisdictions
 
 def _smallest(extents: Mapping[str, frozenset[str]]) -> list[tuple[str, ...]]:
     """Groups whose extents have nothing in common, none larger than it must be; never empty if all have nothing."""
-    alone = [(who,) for who, extent in extents.items() if not extent]
+    alone: list[tuple[str, ...]] = [(who,) for who, extent in extents.items() if not extent]
     if alone:
         return alone
-    pairs = [pair for pair in combinations(extents, 2) if extents[pair[0]].isdisjoint(extents[pair[1]])]
+    pairs: list[tuple[str, ...]] = [
+        pair for pair in combinations(extents, 2) if extents[pair[0]].isdisjoint(extents[pair[1]])
+    ]
     if pairs:
         return pairs
     group = list(extents)

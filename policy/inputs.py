@@ -350,8 +350,8 @@ def _kind(annotation: object, *, named: bool) -> str | list[str]:
 
 def _kind_of_item(annotation: object) -> str:
     base = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    if get_origin(base) is dict:
-        return _kind(base, named=False)
+    if get_origin(base) is dict and _kind_of_item(get_args(base)[1]) == "integer":
+        return "integers"
     return "text" if base is str else "integer" if base is int else "other"
 
 

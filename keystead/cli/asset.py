@@ -1,28 +1,36 @@
-"""``keystead asset``: models and datasets, their rules and their data keys. Needs the role owner of the tenant."""
+"""``keystead asset``: models and datasets, their constraints, their data keys. Needs the role owner of the tenant."""
 
 from __future__ import annotations
 
 import hmac
+import json
+import tomllib
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from keybroker.constraints import BOTTOM, MAX_CLASSIFICATION, Constraints, join
+from keybroker.errors import ConstraintsError
+from keybroker.services.convert import constraints as constraints_of
+from keybroker.services.convert import constraints_message
 from keystead.binding import hpke_seal, owner_key_info
-from keystead.cli import output
+from keystead.cli import instants, output
 from keystead.cli.connection import Connection, connected, request_id
 from keystead.cli.exits import UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
 from keystead.cli.seal import read_data_key, read_owner_key
 from keystead.v1 import asset_service_pb2 as pb
+from keystead.v1 import constraints_pb2
 from keystead.v1.asset_ref_pb2 import AssetRef
 from sealed.asset import SealedAsset
 from sealed.format import key_id
 
 app = typer.Typer(
-    no_args_is_help=True, help="Assets: models and datasets, their rules and their data keys. Role: owner."
+    no_args_is_help=True, help="Assets: models and datasets, their constraints and their data keys. Role: owner."
 )
 
 _PAGE: Final = 1_000
@@ -35,6 +43,17 @@ class Kind(StrEnum):
     DATASET = "dataset"
     CHECKPOINT = "checkpoint"
     ADAPTER = "adapter"
+    PREPROCESSED = "preprocessed"
+    FEATURES = "features"
+    EVALUATION_SET = "evaluation-set"
+
+
+class AssuranceName(StrEnum):
+    """How well a node must have proven what it is."""
+
+    SIMULATED = "simulated"
+    CPU = "cpu"
+    CPU_AND_DEVICES = "cpu-and-devices"
 
 
 _KINDS: Final = {
@@ -42,6 +61,9 @@ _KINDS: Final = {
     Kind.DATASET: pb.ASSET_KIND_DATASET,
     Kind.CHECKPOINT: pb.ASSET_KIND_CHECKPOINT,
     Kind.ADAPTER: pb.ASSET_KIND_ADAPTER,
+    Kind.PREPROCESSED: pb.ASSET_KIND_PREPROCESSED,
+    Kind.FEATURES: pb.ASSET_KIND_FEATURES,
+    Kind.EVALUATION_SET: pb.ASSET_KIND_EVALUATION_SET,
 }
 _STATES: Final = {pb.ASSET_STATE_ACTIVE: "active", pb.ASSET_STATE_REVOKED: "revoked"}
 
@@ -50,9 +72,11 @@ AssetArgument = Annotated[str, typer.Argument(metavar="TENANT/NAME", help="The a
 
 @app.command(
     help=with_examples(
-        "Register an asset and the rules that travel with it. Its versions are added later.",
+        "Register an asset and the constraints that travel with it. Its versions are added later.\n\n"
+        "Options and --constraints hold together: where both speak of a field, the stricter counts.",
         "asset register acme/llm --kind model --classification 4 --purpose inference --allow EU",
-        "asset register acme/notes --kind dataset --purpose fine-tuning --allow EEA --forbid LI",
+        "asset register acme/notes --kind dataset --purpose fine-tuning --allow EEA --forbid LI --node-ceiling 16",
+        "asset register acme/scans --kind dataset --constraints scans.toml",
     )
 )
 @connected
@@ -62,29 +86,116 @@ def register(
     *,
     kind: Annotated[Kind, typer.Option(help="What it is.")],
     purpose: Annotated[
-        list[str], typer.Option("--purpose", metavar="PURPOSE", help="What it may be used for; repeat for each.")
-    ],
+        list[str] | None, typer.Option("--purpose", metavar="PURPOSE", help="What it may be used for; repeat for each.")
+    ] = None,
     allow: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            "--allow", metavar="CODE", help="Where it may be opened: ISO 3166 codes, EU or EEA; repeat for each."
+            "--allow",
+            metavar="CODE",
+            help="Where it may be opened: ISO 3166 codes, EU, EEA, * for anywhere; repeat for each.",
         ),
-    ],
+    ] = None,
     forbid: Annotated[
         list[str] | None,
         typer.Option("--forbid", metavar="CODE", help="Where it may not, even if allowed by a group; repeat for each."),
     ] = None,
-    classification: Annotated[int, typer.Option(min=0, max=4, help="Confidentiality: 0 public, to 4 crown jewel.")] = 4,
+    classification: Annotated[
+        int | None,
+        typer.Option(min=0, max=4, help="Confidentiality: 0 public, to 4 crown jewel.", show_default="4"),
+    ] = None,
+    allow_exposure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-exposure",
+            metavar="CODE",
+            help="Whose law may reach the site's operator and its owners; repeat for each.",
+        ),
+    ] = None,
+    forbid_exposure: Annotated[
+        list[str] | None, typer.Option("--forbid-exposure", metavar="CODE", help="Whose law may not; repeat for each.")
+    ] = None,
+    site: Annotated[
+        list[str] | None, typer.Option("--site", metavar="SITE", help="Only at this site; repeat for each.")
+    ] = None,
+    retain: Annotated[
+        str | None, typer.Option("--retain", metavar="DURATION", help="How long it may be opened: 30d, 8760h.")
+    ] = None,
+    assurance: Annotated[AssuranceName | None, typer.Option(help="What a node must at least have proven.")] = None,
+    node_ceiling: Annotated[
+        int | None, typer.Option(min=1, help="How many nodes may hold its keys at a time, over all jobs.")
+    ] = None,
+    copy_ceiling: Annotated[
+        int | None, typer.Option(min=1, help="How many leases may cover it at a time, over all jobs.")
+    ] = None,
+    project: Annotated[
+        list[str] | None, typer.Option("--project", metavar="PROJECT", help="Only for this project; repeat for each.")
+    ] = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", metavar="USER", help="Only for this user; repeat for each.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stage",
+            metavar="STAGE",
+            help="Only at this stage: ingestion, training, inference and so on; repeat for each.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", metavar="SHA256", help="Only by this code or container image; repeat for each."),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="MODE", help="Only so connected: none, fabric, egress; repeat for each."),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="NAME=N",
+            help="At most so much: key_seconds, opens, bytes_opened, tokens_served; repeat for each.",
+        ),
+    ] = None,
+    obligation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--obligation",
+            metavar="CODE[:NAME=N]",
+            help="A duty: no_logits, no_egress, output_ceiling:tokens=N; repeat for each.",
+        ),
+    ] = None,
+    constraints: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Constraints in JSON or TOML, by the names in docs/concepts.md.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Register an asset."""
+    document: dict[str, object] = {
+        "classification": classification,
+        "purposes": purpose,
+        "residency": _areas(allow, forbid),
+        "exposure": _areas(allow_exposure, forbid_exposure),
+        "sites": site,
+        "retain_until": None if retain is None else instants.now() + instants.parse_duration(retain),
+        "assurance": None if assurance is None else assurance.value,
+        "node_ceiling": node_ceiling,
+        "copy_ceiling": copy_ceiling,
+        "projects": project,
+        "users": user,
+        "stages": stage,
+        "images": image,
+        "networks": network,
+        "budgets": _numbers(budget or (), "--budget"),
+        "obligations": _obligations(obligation or ()),
+    }
+    stated = read_constraints(constraints) if constraints is not None else BOTTOM
+    if classification is None and "classification" not in stated.to_document():
+        document["classification"] = MAX_CLASSIFICATION
+    demanded = join(stated, _constraints({name: value for name, value in document.items() if value}, "option"))
     request = pb.RegisterAssetRequest(
-        request_id=request_id(),
-        asset=asset,
-        kind=_KINDS[kind],
-        classification=classification,
-        purposes=purpose,
-        residency=pb.Residency(allowed=allow, forbidden=forbid or ()),
+        request_id=request_id(), asset=asset, kind=_KINDS[kind], constraints=constraints_message(demanded)
     )
     response = connection.call(connection.assets.RegisterAsset, request)
     output.show(asset_json(response.asset), as_json=as_json, title="Asset registered")
@@ -151,9 +262,9 @@ def list_(connection: Connection, *, as_json: JsonOption = False) -> None:
                 asset.asset,
                 kind_name(asset.kind),
                 _STATES.get(asset.state, "unknown"),
-                asset.classification,
-                ", ".join(asset.purposes),
-                residency(asset.residency),
+                asset.constraints.classification,
+                ", ".join(asset.constraints.purposes.names),
+                residency(asset.constraints.residency),
             )
             for asset in assets
         ),
@@ -209,10 +320,67 @@ def kind_name(value: int) -> str:
     return next((kind.value for kind, number in _KINDS.items() if number == value), "unknown")
 
 
-def residency(rule: pb.Residency) -> str:
+def residency(rule: constraints_pb2.Areas) -> str:
     """A residency rule in words."""
-    allowed = ", ".join(rule.allowed) or "nowhere"
+    allowed = " and ".join(" or ".join(clause.areas) or "nowhere" for clause in rule.allowed) or "anywhere"
     return f"{allowed}, not {', '.join(rule.forbidden)}" if rule.forbidden else allowed
+
+
+def read_constraints(path: Path) -> Constraints:
+    """Read constraints from a JSON or TOML file.
+
+    Raises:
+        UsageError: the file cannot be read, or a field is wrong; it names file and field.
+    """
+    try:
+        text = path.read_text("utf-8")
+        document = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: neither JSON nor, where it is named .toml, TOML: {error}") from None
+    return _constraints(document, str(path))
+
+
+def _constraints(document: object, source: str) -> Constraints:
+    try:
+        return Constraints.from_document(document)
+    except ConstraintsError as error:
+        raise UsageError(f"{source}: {error}") from None
+
+
+def _areas(allowed: list[str] | None, forbidden: list[str] | None) -> dict[str, object]:
+    areas: dict[str, object] = {}
+    if allowed:
+        areas["allowed"] = [allowed]
+    if forbidden:
+        areas["forbidden"] = forbidden
+    return areas
+
+
+def _numbers(texts: Iterable[str], option: str) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not number.isascii() or not number.isdigit() or name in numbers:
+            raise UsageError(f"{option} {text!r}: not NAME=NUMBER, or a name is there twice")
+        numbers[name] = int(number)
+    return numbers
+
+
+def _obligations(texts: Iterable[str]) -> dict[str, dict[str, int]]:
+    duties: dict[str, dict[str, int]] = {}
+    for text in texts:
+        code, _, params = text.partition(":")
+        if code in duties:
+            raise UsageError(f"--obligation {text!r}: {code} is there twice")
+        duties[code] = _numbers(params.split(",") if params else (), "--obligation")
+    return duties
+
+
+def constraints_json(message: constraints_pb2.Constraints) -> dict[str, Json]:
+    """Constraints as they stand in ``--json`` output, and as ``--constraints`` reads them."""
+    return constraints_of(message).to_document()
 
 
 def asset_json(asset: pb.Asset, *, versions: bool = True) -> dict[str, Json]:
@@ -221,10 +389,7 @@ def asset_json(asset: pb.Asset, *, versions: bool = True) -> dict[str, Json]:
         "asset": asset.asset,
         "kind": kind_name(asset.kind),
         "state": _STATES.get(asset.state, "unknown"),
-        "classification": asset.classification,
-        "purposes": list(asset.purposes),
-        "allowed": list(asset.residency.allowed),
-        "forbidden": list(asset.residency.forbidden),
+        "constraints": constraints_json(asset.constraints),
         "registered": output.instant(asset.create_time.seconds),
     }
     if versions:
@@ -239,4 +404,5 @@ def version_json(version: pb.AssetVersion) -> dict[str, Json]:
         "key_id": version.key_id,
         "manifest_digest": version.manifest_digest.hex(),
         "added": output.instant(version.create_time.seconds),
+        "constraints": constraints_json(version.constraints),
     }

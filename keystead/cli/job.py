@@ -22,6 +22,8 @@ app = typer.Typer(no_args_is_help=True, help="Jobs: authorize one, look at it, e
 
 _STATES: Final = {pb.JOB_STATE_OPEN: "open", pb.JOB_STATE_CLOSED: "closed"}
 
+_DECLARED: Final = ("project", "user", "stage", "image", "network")
+
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The scheduler's unique id of the job: slurm:4711.")]
 
 
@@ -63,12 +65,24 @@ def authorize(
         list[str] | None, typer.Option("--site", metavar="SITE", help="Only on this site; repeat for each.")
     ] = None,
     nodes: Annotated[int, typer.Option(min=1, help="How many nodes may hold a lease at the same time.")] = 1,
+    project: Annotated[str, typer.Option(metavar="PROJECT", help="The project that it belongs to.")] = "",
+    user: Annotated[str, typer.Option(metavar="USER", help="The user that it runs for.")] = "",
+    stage: Annotated[
+        str,
+        typer.Option(metavar="STAGE", help="Stage of the data life cycle: ingestion, training, inference and so on."),
+    ] = "",
+    image: Annotated[str, typer.Option(metavar="SHA256", help="Digest of the code or container image it runs.")] = "",
+    network: Annotated[str, typer.Option(metavar="MODE", help="How it is connected: none, fabric, egress.")] = "",
+    delay: Annotated[
+        str | None, typer.Option("--in", metavar="DURATION", help="When it begins: 30m, 8h from now. Default: now.")
+    ] = None,
     lifetime: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long: 30m, 8h, 7d.")] = "1h",
     grant_file: Annotated[Path, typer.Option(metavar="FILE", help="Where the grant goes; replaced if it is there.")],
     as_json: JsonOption = False,
 ) -> None:
     """Authorize a job."""
-    expires = instants.now() + instants.parse_duration(lifetime)
+    starts = instants.now() + (instants.parse_duration(delay) if delay else 0)
+    expires = starts + instants.parse_duration(lifetime)
     request = pb.AuthorizeJobRequest(
         request_id=request_id(),
         job_uid=job,
@@ -78,6 +92,12 @@ def authorize(
         sites=site or (),
         node_ceiling=nodes,
         expire_time=to_timestamp(expires),
+        start_time=to_timestamp(starts) if delay else None,
+        project=project,
+        user=user,
+        stage=stage,
+        image=image,
+        network=network,
     )
     response = connection.call(connection.jobs.AuthorizeJob, request)
     GrantFile.from_response(response).write(grant_file)
@@ -123,6 +143,8 @@ def job_json(job: pb.Job) -> dict[str, Json]:
         "state": _STATES.get(job.state, "unknown"),
         "assets": [f"{ref.asset}@{ref.version}" for ref in job.assets],
         "purposes": list(job.purposes),
+        "starts": output.instant(job.start_time.seconds),
         "expires": output.instant(job.expire_time.seconds),
+        **{name: value for name in _DECLARED if (value := getattr(job, name))},
         "live_leases": job.live_leases,
     }

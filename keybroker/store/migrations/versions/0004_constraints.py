@@ -7,7 +7,6 @@ its versions. The keys of live leases become rows of ``held_key``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import rfc8785
@@ -121,7 +120,7 @@ def _rebuild(connection: sa.Connection) -> None:
     op.drop_table("asset_before")
 
 
-def _constraints(row: Mapping[str, Any]) -> str:
+def _constraints(row: sa.RowMapping) -> str:
     """The canonical text of what the columns said; what demands nothing is left out of it."""
     allowed, forbidden = json.loads(row["residency_allowed"]), json.loads(row["residency_forbidden"])
     document: dict[str, Any] = {"purposes": sorted(json.loads(row["purposes"]))}
