@@ -145,11 +145,12 @@ def test_a_message_over_the_limit(shared: Shared, rpc: Rpc) -> None:
 
 
 def texts_of(message: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """The paths of all text fields of a message type."""
+    """The paths of all text fields of a message type, and of its maps by text."""
     found = []
     for field in message.fields:
         path = (*prefix, field.name)
-        if field.type == field.TYPE_STRING:
+        mapped = field.type == field.TYPE_MESSAGE and field.message_type.GetOptions().map_entry
+        if field.type == field.TYPE_STRING or mapped:
             found.append(path)
         elif field.type == field.TYPE_MESSAGE and field.message_type.name != "Timestamp":
             found += texts_of(field.message_type, path)
@@ -157,12 +158,18 @@ def texts_of(message: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]
 
 
 def put(message: Any, path: tuple[str, ...], value: str) -> None:
-    """Set a text field, in a list's first item where the path runs through a list."""
+    """Set a text field, in a list's first item where the path runs through a list; add a key to a map."""
     for name in path[:-1]:
         inner = getattr(message, name)
         message = (inner[0] if inner else inner.add()) if hasattr(inner, "add") else inner
     field = message.DESCRIPTOR.fields_by_name[path[-1]]
-    if field.is_repeated:
+    if field.type == field.TYPE_MESSAGE:
+        entries, type_ = getattr(message, path[-1]), field.message_type.fields_by_name["value"].type
+        if type_ == field.TYPE_MESSAGE:
+            entries.get_or_create(value)
+        else:
+            entries[value] = 1
+    elif field.is_repeated:
         del getattr(message, path[-1])[:]
         getattr(message, path[-1]).append(value)
     else:
@@ -320,7 +327,7 @@ def test_numbers_out_of_range(shared: Shared) -> None:
     before = rows(factory)
     register, version = requests["RegisterAssetRequest"], requests["AddAssetVersionRequest"]
     authorize = requests["AuthorizeJobRequest"]
-    register.classification = 5
+    register.constraints.classification = 5
     assert refusal(lambda: owner.RegisterAsset(register)).field == "classification"
     for number in (0, 1, 3, 1_000_000_000, 4_294_967_295):
         version.ref.version = number
