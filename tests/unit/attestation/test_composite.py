@@ -11,6 +11,7 @@ from attestation.composite import (
     BINDING_KEY,
     BINDING_KEY_AND_DEVICES,
     BINDING_NONE,
+    MAX_DEVICES,
     NodeEvidence,
     NodeResult,
     verify_node,
@@ -152,6 +153,22 @@ def test_a_replayed_device_nonce(node: SimulatedNode, arguments: dict[str, Any])
     assert result.binding_level == BINDING_KEY
 
 
+@pytest.mark.parametrize("slot", ["gpu0", "gpu1"])
+def test_one_device_that_fails_is_enough(node: SimulatedNode, arguments: dict[str, Any], slot: str) -> None:
+    evidence, runtime = node.with_defects(gpus={slot: [GpuDefect.WRONG_FWID]}).attest(RUNTIME, device_nonce=NONCE)
+    result = verify_node(evidence, runtime_data=runtime, **arguments)
+    assert _failing(result) == {slot: {"NVGPU_FWID"}}
+    assert result.binding_level == BINDING_KEY
+
+
+def test_devices_that_prove_no_identity_are_not_the_same_device(node: SimulatedNode, arguments: dict[str, Any]) -> None:
+    nameless = [GpuDefect.SWITCH_SERIAL]
+    evidence, runtime = node.with_defects(gpus={"gpu0": nameless, "gpu1": nameless}).attest(RUNTIME, device_nonce=NONCE)
+    result = verify_node(evidence, runtime_data=runtime, **arguments)
+    assert set(_failing(result)) == {"gpu0", "gpu1"}
+    assert _codes(result) == set()
+
+
 def test_one_device_twice(node: SimulatedNode, arguments: dict[str, Any]) -> None:
     evidence, runtime = _attest(node, lambda each: (each[0], replace(each[0], slot="gpu1")))
     assert _codes(verify_node(evidence, runtime_data=runtime, **arguments)) == {"NODE_IDENTITY_UNIQUE"}
@@ -190,6 +207,10 @@ def test_what_cannot_be_judged_is_an_error(node: SimulatedNode, arguments: dict[
         verify_node(evidence, runtime_data=runtime, **{**arguments, "device_nonce": bytes(31)})
     with pytest.raises(MalformedError, match="runtime data"):
         verify_node(evidence, runtime_data=runtime.to_bytes() + b"\x00", **arguments)
+    full = replace(evidence, devices=evidence.devices[:1] * MAX_DEVICES)
+    assert "NODE_DEVICE_COUNT" in _codes(verify_node(full, runtime_data=runtime, **arguments))
+    with pytest.raises(MalformedError, match="at most 64"):
+        verify_node(replace(full, devices=full.devices + full.devices[:1]), runtime_data=runtime, **arguments)
     with pytest.raises(MalformedError, match="at most 64"):
         verify_node(replace(evidence, devices=evidence.devices * 40), runtime_data=runtime, **arguments)
     with pytest.raises(UnsupportedError, match="'tpm'"):

@@ -123,6 +123,21 @@ def test_mixed_modes_fail(vendors: SimulatedVendors, arguments: dict[str, Any]) 
     assert not result.ok
 
 
+def test_switches_are_a_fabric_whatever_mode_gpus_state(
+    node: SimulatedNode, vendors: SimulatedVendors, arguments: dict[str, Any]
+) -> None:
+    single = replace(node, gpus=vendors.node("dgx", now=NOW, gpus=8).gpus)
+    assert codes(judge(single, arguments)) == {"NODE_FABRIC_SWITCHES"}
+    undeclared = judge(single, {**arguments, "reference": vendors.reference()})
+    assert codes(undeclared) == {"NODE_FABRIC_DECLARED"}
+
+
+def test_a_fabric_of_no_switches_is_none(vendors: SimulatedVendors, arguments: dict[str, Any]) -> None:
+    alone = vendors.node("alone", now=NOW, gpus=1, configuration=GpuConfiguration(mode=Mode.PROTECTED_PCIE))
+    reference = vendors.reference(fabric=FabricTopology(gpus=1, switches=0))
+    assert codes(judge(alone, {**arguments, "reference": reference})) == {"NODE_FABRIC_SWITCHES"}
+
+
 def test_the_declaration_is_a_section_of_the_reference_values() -> None:
     values = parse_reference_values(
         b"[fabric]\ngpus = 8\nswitches = 4\n[nvswitch]\nproducts = ['LS_10']\nocsp_max_age = 604800\n"

@@ -248,6 +248,18 @@ def test_fields_of_another_shape_are_malformed(kind: int, value: bytes) -> None:
         )
 
 
+def test_ports_lead_to_gpus_or_nowhere() -> None:
+    parsed = SwitchEvidence.parse(evidence().data)
+    absent = replace(parsed, opaque={kind: value for kind, value in parsed.opaque.items() if kind != 26})
+    assert absent.gpu_pdis is None
+    assert absent.gpu_pdi_by_port is None
+    # A port may lead to a place that no GPU has.
+    places = (1).to_bytes(8, "big") + b"\xff" * 56
+    half = replace(parsed, opaque={**parsed.opaque, 26: places + bytes([0, 1, 0xFF]) + b"\xff" * 61})
+    assert half.gpu_pdis == ((1).to_bytes(8, "big"),)
+    assert half.gpu_pdi_by_port == ((1).to_bytes(8, "big"), *[None] * 63)
+
+
 def test_inspection_tells_switches_from_gpus() -> None:
     data = evidence().data
     assert detect_scheme(data) == "nvswitch"

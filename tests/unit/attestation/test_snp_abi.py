@@ -253,3 +253,9 @@ def test_published_reports_survive_a_round_trip(vectors: Path) -> None:
             assert AttestationReport.parse(data).to_bytes() == data
             count += 1
     assert count > 10
+
+
+def test_a_tcb_names_the_components_that_it_has() -> None:
+    genoa = TcbVersion(bl=1, tee=2, snp=3, ucode=4)
+    assert genoa.components() == {"bl": 1, "tee": 2, "snp": 3, "ucode": 4}
+    assert replace(genoa, fmc=5).components() == {"fmc": 5, "bl": 1, "tee": 2, "snp": 3, "ucode": 4}

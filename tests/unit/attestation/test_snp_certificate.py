@@ -169,10 +169,13 @@ def test_only_rsa_4096_verifies(pki: SimulatedAmdPki) -> None:
     assert not verify_pss_sha384(pki._ask_key.public_key(), signature=own, message=b"other")
 
 
-def _crl(pki: SimulatedAmdPki, *extensions: tuple[x509.ExtensionType, bool]) -> bytes:
+def _crl(
+    pki: SimulatedAmdPki, *extensions: tuple[x509.ExtensionType, bool], issuer: tuple[str, ...] = ("ARK-Genoa",)
+) -> bytes:
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in issuer]
     builder = (
         x509.CertificateRevocationListBuilder()
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ARK-Genoa")]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "AMD"), *names]))
         .last_update(NOW)
         .next_update(NOW + timedelta(days=1))
     )
@@ -189,10 +192,29 @@ def test_revocation_lists_of_another_shape(pki: SimulatedAmdPki) -> None:
         crl_content(_crl(pki))
     with pytest.raises(MalformedError, match="critical"):
         crl_content(_crl(pki, (number, False), (x509.DeltaCRLIndicator(1), True)))
+    with pytest.raises(MalformedError, match="DER"):
+        load_crl(bytes(MAX_CRL_SIZE))
     with pytest.raises(MalformedError, match="at most"):
         load_crl(bytes(MAX_CRL_SIZE + 1))
     with pytest.raises(MalformedError, match="DER"):
         load_crl(pki.certificates[Product.GENOA].ark)
+
+
+@pytest.mark.parametrize("issuer", [(), ("ARK-Genoa", "ARK-Milan")])
+def test_a_revocation_list_of_none_or_several_issuers_is_nobodys(pki: SimulatedAmdPki, issuer: tuple[str, ...]) -> None:
+    assert crl_content(_crl(pki, (x509.CRLNumber(3), False), issuer=issuer)).issuer_common_name == ""
+
+
+def test_a_revocation_list_that_never_ends_is_refused(pki: SimulatedAmdPki) -> None:
+    sound = _crl(pki, (x509.CRLNumber(3), False))
+    instant = b"\x17\x0d" + (NOW + timedelta(days=1)).strftime("%y%m%d%H%M%SZ").encode()
+    at = sound.index(instant)
+    endless = bytearray(sound[:at] + sound[at + len(instant) :])
+    assert (endless[1], endless[5]) == (0x82, 0x81), "lengths of two bytes and of one"
+    endless[2:4] = (int.from_bytes(endless[2:4], "big") - len(instant)).to_bytes(2, "big")
+    endless[6] -= len(instant)
+    with pytest.raises(MalformedError, match="no nextUpdate"):
+        crl_content(bytes(endless))
 
 
 def test_keys_that_the_library_does_not_know(pki: SimulatedAmdPki) -> None:

@@ -20,6 +20,7 @@ from attestation.snp.azure_hcl import HclReport
 from attestation.snp.cert_table import (
     ARK_GUID,
     ASK_GUID,
+    MAX_ENTRIES,
     MAX_TABLE_SIZE,
     VCEK_GUID,
     VLEK_GUID,
@@ -79,15 +80,24 @@ def test_a_certificate_table_is_read_in_der_and_pem() -> None:
         VCEK_GUID.bytes + struct.pack("<II", 48, 0) + bytes(24) + b"vcek",
         VCEK_GUID.bytes + struct.pack("<II", 0xFFFFFFFF, 0xFFFFFFFF) + bytes(24) + b"vcek",
         bytes(16) + struct.pack("<II", 1, 0),
+        bytes(16) + struct.pack("<II", 0, 1),
         _table((VCEK_GUID, b"a"), (VCEK_GUID, b"b")),
         _table((VCEK_GUID, _pem(b"a") + _pem(b"b"))),
-        _table(*((UUID(int=number), b"x") for number in range(1, 40))),
+        _table(*((UUID(int=number), b"x") for number in range(1, MAX_ENTRIES + 2))),
         bytes(MAX_TABLE_SIZE + 1),
     ],
 )
 def test_a_malformed_certificate_table(data: bytes) -> None:
     with pytest.raises(MalformedError):
         parse_cert_table(data)
+
+
+def test_the_limits_of_a_certificate_table() -> None:
+    full = _table(*((UUID(int=number), b"x") for number in range(1, MAX_ENTRIES + 1)))
+    assert len(parse_cert_table(full)) == MAX_ENTRIES
+    assert parse_cert_table(full + bytes(MAX_TABLE_SIZE - len(full))) == parse_cert_table(full)
+    with pytest.raises(MalformedError, match="at most"):
+        parse_cert_table(full + bytes(MAX_TABLE_SIZE - len(full) + 1))
 
 
 def test_the_published_certificate_table(vectors: Path) -> None:

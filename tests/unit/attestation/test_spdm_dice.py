@@ -27,7 +27,7 @@ def test_tcb_info_round_trips_with_its_flags() -> None:
     assert parsed == dice.FirmwareIdentity(FWID, flags=("not_configured", "debug", "not_tcb"))
 
 
-def test_tcb_info_without_flags_is_read() -> None:
+def tcb_info(flags: asn1.BitString | None) -> bytes:
     value = dice.DiceTcbInfo(
         vendor=None,
         model=None,
@@ -36,12 +36,22 @@ def test_tcb_info_without_flags_is_read() -> None:
         layer=None,
         index=None,
         fwids=[dice.Fwid(hash_algorithm=dice.OID_SHA384, digest=FWID)],
-        flags=None,
+        flags=flags,
         vendor_info=None,
         type=None,
         flags_mask=None,
     )
-    assert dice.parse_dice_tcb_info(asn1.encode_der(value)) == dice.FirmwareIdentity(FWID)
+    return asn1.encode_der(value)
+
+
+def test_tcb_info_without_flags_is_read() -> None:
+    assert dice.parse_dice_tcb_info(tcb_info(None)) == dice.FirmwareIdentity(FWID)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 4, 9])
+def test_flags_that_are_cut_short_are_not_set(size: int) -> None:
+    parsed = dice.parse_dice_tcb_info(tcb_info(asn1.BitString(b"\xff" * size, 0)))
+    assert parsed.flags == dice.OPERATIONAL_FLAGS[: 8 * size]
 
 
 def test_unknown_flag_cannot_be_written() -> None:
