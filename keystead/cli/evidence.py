@@ -284,7 +284,6 @@ def result_json(result: DeviceResult) -> dict[str, Json]:
         ],
         "collateral_age": dict(result.collateral_age),
         "appraised_by": dict(result.appraised_by),
-        "appraised_by": dict(result.appraised_by),
         "claims": dict(result.claims),
     }
 
