@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from attestation.findings import CheckLog
 from attestation.reference import checks
-from attestation.reference.advisories import Advisory, AdvisoryTable
+from attestation.reference.advisories import Advisory
 from attestation.reference.bits import names_of
 from attestation.reference.devices import check_devices
 from attestation.reference.document import About
@@ -69,17 +69,17 @@ def _check_advisories(result: DeviceResult, *, reference: ReferenceValues, now: 
     if not tables and snp:
         log.require(checks.SNP_ADVISORIES_NONE, ok=False, expected="a table of advisories", actual="none")
     for table, concerned in tables:
-        late = table.next_update + reference.advisories_grace
+        late, shown = table.next_update + reference.advisories_grace, str(table)
         log.require(
             stale,
             ok=table.about.issued <= now < late,
             expected=f"from {table.about.issued} to {late}",
             actual=str(now),
             where=table.source.name,
-            reference=str(table),
+            reference=shown,
         )
         for advisory in concerned:
-            _check_advisory(advisory, result=result, reference=reference, table=table, log=log)
+            _check_advisory(advisory, result=result, reference=reference, table=shown, log=log)
 
 
 def _check_advisory(
@@ -87,7 +87,7 @@ def _check_advisory(
     *,
     result: DeviceResult,
     reference: ReferenceValues,
-    table: AdvisoryTable,
+    table: str,
     log: CheckLog,
 ) -> None:
     """One advisory; nothing where it is about another product or stepping than the one that is stated."""
