@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from calls import Session, acquire_request, add_client, evidence, refusal
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from factory import Factory, furnish
 from sqlalchemy import delete, func, select, update
 
@@ -23,7 +24,7 @@ from attestation.simulator.snp import SnpDefect
 from attestation.snp.abi import Product
 from attester.collect.simulated import SimulatedCollector
 from audit import query
-from audit.note import NoteVerifier
+from audit.note import NoteSigner, NoteVerifier
 from audit.proof import verify_bundle
 from audit.records import Record
 from keybroker import replay
@@ -37,6 +38,7 @@ from keybroker.store import appraisals
 from keybroker.store.schema import APPRAISAL, APPRAISAL_DOCUMENT
 from keybroker.trust import TrustFile
 from keystead.binding import AssetRef, asset_list_digest, grant_digest, passport_message, sha256
+from keystead.cli import main
 from keystead.v1 import asset_ref_pb2, attestation_service_pb2, audit_service_pb2, lease_service_pb2
 
 Shared = tuple[Factory, AssetRef]
@@ -490,54 +492,119 @@ def test_long_evidence_is_kept_of_nobody(shared: Shared) -> None:
             assert refusal(lambda: fetch(factory, newest(factory, "appraisal"))).reason == "NO_APPRAISAL"
 
 
-def keystead(*arguments: str, folder: Path) -> tuple[int, Any]:
-    """Run the command line in a process of its own, with nothing around it that says where a broker is."""
-    done = subprocess.run(
-        [sys.executable, "-m", "keystead.cli.main", "evidence", *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PATH": ""},
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+@pytest.fixture
+def keystead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, Any]]:
+    """Runs ``keystead evidence … --json`` in `tmp_path`; its exit code and what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        code = main.run(["evidence", *arguments, "--json"])
+        shown = capsys.readouterr().out
+        return code, json.loads(shown[shown.index("{\n") :])  # after what the broker in this process logs
+
+    return call
 
 
-def test_a_file_is_replayed_where_there_is_no_broker(make_factory: Callable[..., Factory], tmp_path: Path) -> None:
+def test_a_file_is_replayed_where_there_is_no_broker(
+    make_factory: Callable[..., Factory], keystead: Callable[..., tuple[int, Any]], tmp_path: Path
+) -> None:
     factory = furnish(make_factory())
     ref = factory.register_asset()
     factory.acquire("node-a", factory.authorize(ref), ref)
     entry, profile = newest(factory, "lease.granted"), str(auditor_profile(factory))
-    code, said = keystead("export", str(entry), "--out", "a.json", "--profile", profile, folder=tmp_path)
+    code, said = keystead("export", str(entry), "--out", "a.json", "--profile", profile)
     assert (code, said["written"]) == (0, "a.json")
-    code, said = keystead("replay", str(entry), "--today", "--profile", profile, folder=tmp_path)
+    code, said = keystead("replay", str(entry), "--today", "--profile", profile)
     assert (code, said["identical"], said["instead"]["verdict_differs"]) == (0, True, False)
     key = str(factory.installation.log_verifier_key)
     configuration = str(factory.installation.config)
     factory.close()
-    code, said = keystead("replay", "a.json", "--log-key", key, folder=tmp_path)
+    alone = run("replay", "a.json", "--log-key", key, "--json", folder=tmp_path)
+    code, said = alone.returncode, json.loads(alone.stdout)
     assert (code, said["identical"], said["proven"], said["allow"], said["entry"]) == (0, True, True, True, entry)
     record = AppraisalRecord.parse(
         Package.parse((tmp_path / "a.json").read_bytes()).documents[bytes.fromhex(said["appraisal"])]
     )
     assert json.loads(record.claims) == said["claims"]
-    code, said = keystead("replay", "a.json", "--collateral", configuration, folder=tmp_path)
+    code, said = keystead("replay", "a.json", "--collateral", configuration)
     assert (code, said["instead"]["changes"]["claims"]) == (0, [])
-    code, said = keystead("replay", "a.json", "--at", "2036-01-01", folder=tmp_path)
+    code, said = keystead("replay", "a.json", "--at", "2036-01-01")
     assert (code, said["instead"]["allow"], said["instead"]["verdict_differs"]) == (1, False, True)
     (tmp_path / "strict.toml").write_text("allow_simulated = false\n")
-    code, said = keystead("replay", "a.json", "--settings", "strict.toml", folder=tmp_path)
+    code, said = keystead("replay", "a.json", "--settings", "strict.toml")
     assert (code, said["instead"]["changes"]["allow"]) == (1, [True, False])
     (tmp_path / "bad.toml").write_text("allow_simulators = false\n")
-    code, said = keystead("replay", "a.json", "--settings", "bad.toml", folder=tmp_path)
+    code, said = keystead("replay", "a.json", "--settings", "bad.toml")
     assert (code, said["error"]["code"]) == (2, "WRONG_USE")
     data = (tmp_path / "a.json").read_bytes()
     (tmp_path / "b.json").write_bytes(data.replace(b"appraisal-package/v1", b"appraisal-package/v9"))
-    code, said = keystead("replay", "b.json", folder=tmp_path)
+    code, said = keystead("replay", "b.json")
     assert (code, said["error"]["code"]) == (2, "BAD_APPRAISAL_RECORD")
-    code, said = keystead("replay", "4711", folder=tmp_path)
+    code, said = keystead("replay", "4711")
     assert (code, said["error"]["code"]) == (2, "WRONG_USE")
+
+
+def test_a_person_sees_what_today_would_change(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files in place of the recorded ones, one by one, as a person runs it."""
+    factory = told.factory
+    monkeypatch.chdir(tmp_path)
+
+    def printed(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main.run(["evidence", "replay", "a.json", *arguments])
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return code, shown.out
+
+    (tmp_path / "a.json").write_bytes(told.data)
+    material = told.package.material()
+    for number, content in enumerate(material.contents("crls")):
+        (tmp_path / f"{number}.crl").write_bytes(content)
+    (tmp_path / "pack.tar.gz").write_bytes(told.package.policy().bundle)
+    (reference,) = material.of("reference_values")
+    (tmp_path / "same.toml").write_bytes(reference.content)
+    (tmp_path / "other.toml").write_bytes(reference.content.replace(b'modes = ["spt", ', b"modes = ["))
+    crls = [option for number in range(len(material.of("crls"))) for option in ("--crl", f"{number}.crl")]
+    same = ("--policy", "pack.tar.gz", *crls, "--reference", "same.toml", "--at", str(told.package.record.appraised_at))
+    code, text = printed(*same)
+    assert code == 0, text
+    assert "byte-identical" in text
+    assert "not proven to be in the log: give --log-key" in text
+    assert "verdict: accepted, as then" in text
+    code, text = printed("--reference", "other.toml")
+    assert code == 1
+    for part in ("Findings that are new", "NVGPU_MODE", "verdict: accepted then, NOT accepted now", "other.toml"):
+        assert part in text
+    profile = str(auditor_profile(factory))
+    code, text = printed("--today", "--profile", profile)
+    assert code == 0, text
+    assert "what the broker believes and decides by today" in text
+    (tmp_path / "wrong.vkey").write_text("log+00000000+AAAA")
+    code, text = printed("--log-key", "wrong.vkey", "--json")
+    assert (code, json.loads(text)["error"]["code"]) == (2, "WRONG_USE")
+    stranger = NoteSigner(factory.broker.keys.log.verifier.name, Ed25519PrivateKey.generate()).verifier
+    (tmp_path / "stranger.vkey").write_text(str(stranger))
+    code, text = printed("--log-key", "stranger.vkey", "--json")
+    said = json.loads(text)
+    assert (code, said["proven"], said["identical"]) == (1, False, True)
+    assert [problem["code"] for problem in said["problems"]] == ["CHECKPOINT_ALTERED"]
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``keystead evidence`` in a process of its own, with nothing around it that says where a broker is."""
+    return subprocess.run(
+        [sys.executable, "-m", "keystead.cli.main", "evidence", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PATH": "", "COLUMNS": "200"},
+    )
 
 
 def auditor_profile(factory: Factory) -> Path:
