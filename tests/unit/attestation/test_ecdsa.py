@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from hypothesis import given
@@ -51,3 +51,28 @@ def test_signatures_in_other_encodings_do_not_verify() -> None:
 def test_other_curves_are_unsupported() -> None:
     with pytest.raises(UnsupportedError, match="secp521r1"):
         EcdsaKey(ec.generate_private_key(ec.SECP521R1()).public_key())
+
+
+SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
+DER = serialization.Encoding.DER
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()])
+def test_a_plain_key_is_the_same_from_its_encoding(curve: ec.EllipticCurve) -> None:
+    private = ec.generate_private_key(curve)
+    public = private.public_key()
+    read, made = EcdsaKey.from_spki(public.public_bytes(DER, SPKI)), EcdsaKey(public)
+    assert read is not None
+    assert (read.curve, read.point) == (made.curve, made.point)
+    assert read.point == public.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    digest = hashes.SHA256() if curve.key_size == 256 else hashes.SHA384()
+    assert read.verify_der(private.sign(b"message", ec.ECDSA(digest)), b"message")
+
+
+def test_what_is_no_plain_key_is_left_to_the_library() -> None:
+    plain = ec.generate_private_key(ec.SECP384R1()).public_key().public_bytes(DER, SPKI)
+    off_curve = plain[:-1] + bytes((plain[-1] ^ 1,))
+    hybrid = plain[:23] + bytes((6 | plain[-1] & 1,)) + plain[24:]
+    other = ec.generate_private_key(ec.SECP521R1()).public_key().public_bytes(DER, SPKI)
+    for der in (off_curve, hybrid, other, plain + b"\0", plain[:-1], b""):
+        assert EcdsaKey.from_spki(der) is None

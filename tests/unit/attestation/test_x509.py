@@ -10,9 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from attestation.ecdsa import EcdsaKey
 from attestation.errors import MalformedError
 from attestation.findings import CheckLog
 from attestation.x509 import (
@@ -405,3 +406,91 @@ def test_cache_is_bounded_and_forgets_the_least_recently_used() -> None:
 def test_cache_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one chain"):
         cache_for(chain_of(), capacity=0)
+
+
+def test_authorities_of_trusted_chains_are_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[bytes] = []
+    verify_der = EcdsaKey.verify_der
+
+    def count(key: EcdsaKey, signature: bytes, message: bytes) -> bool:
+        verified.append(message)
+        return verify_der(key, signature, message)
+
+    monkeypatch.setattr(EcdsaKey, "verify_der", count)
+    first = chain_of()
+    other = (replace(LEAF, serial=2).der(), *first[1:])
+    cache, _ = cache_for(first)
+    cold, warm = CheckLog(), CheckLog()
+    assert cache.verify(first, now=NOW, log=cold).trusted
+    assert len(verified) == 4
+    assert cache.verify(other, now=NOW, log=warm).trusted
+    assert len(verified) == 5
+    assert verified[-1] == x509.load_der_x509_certificate(other[0]).tbs_certificate_bytes
+    assert cold.passed == warm.passed
+
+
+def test_known_authorities_vouch_for_no_other_certificate() -> None:
+    first = chain_of()
+    cache, _ = cache_for(first)
+    assert cache.verify(first, now=NOW, log=CheckLog()).trusted
+    forged = replace(LEAF, issuer_key=KEYS[4]).der()
+    impostor = replace(CA1, issuer_key=KEYS[4]).der()
+    for chain in ((forged, *first[1:]), (first[0], impostor, *first[2:])):
+        log = CheckLog()
+        assert not cache.verify(chain, now=NOW, log=log).trusted
+        assert {finding.code for finding in log.findings} == {"X509_SIGNATURES"}
+    # Known at another place: a certificate above the leaf is no leaf.
+    log = CheckLog()
+    assert not cache.verify((first[1], *first[1:]), now=NOW, log=log).trusted
+
+
+def test_known_authorities_are_held_to_the_time() -> None:
+    begin = datetime(2026, 5, 1, tzinfo=UTC)
+    short = replace(CA1, begin=begin).der()
+    authorities = (short, *chain_of()[2:])
+    chains = [(replace(LEAF, serial=serial).der(), *authorities) for serial in (1, 2)]
+    cache, _ = cache_for(chains[0])
+    assert cache.verify(chains[0], now=NOW, log=CheckLog()).trusted
+    log = CheckLog()
+    assert not cache.verify(chains[1], now=int(begin.timestamp()) - 1, log=log).trusted
+    assert [finding.field for finding in log.findings] == ["validity [1] CN=ca 1"]
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["plain A01 (x) a/b:c-d.e_f", "with, comma", "a+b", '"quoted"', " leading", "trailing ", "#hash", "ümlaut", "a=b"],
+)
+def test_names_are_written_as_the_library_writes_them(subject: str) -> None:
+    chain = chain_of(leaf=replace(LEAF, subject=subject))
+    result, _ = judge(chain)
+    parsed = result.chain
+    assert parsed.labels[0] == f"[0] {x509.load_der_x509_certificate(chain[0]).subject.rfc4514_string()}"
+    assert parsed.subjects[0] == ((NameOID.COMMON_NAME, subject),)
+
+
+def test_names_of_several_attributes_in_one_place() -> None:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, "x"), x509.NameAttribute(NameOID.SERIAL_NUMBER, "7")]
+    several = x509.Name([x509.RelativeDistinguishedName(attributes)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(several)
+        .issuer_name(several)
+        .public_key(KEYS[0].public_key())
+        .serial_number(1)
+        .not_valid_before(BEGIN)
+        .not_valid_after(END)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    der = builder.sign(KEYS[0], hashes.SHA384()).public_bytes(Encoding.DER)
+    result, _ = judge((der,))
+    assert result.chain.labels == (f"[0] {x509.load_der_x509_certificate(der).subject.rfc4514_string()}",)
+    assert set(result.chain.subjects[0]) == {(NameOID.COMMON_NAME, "x"), (NameOID.SERIAL_NUMBER, "7")}
+
+
+def test_keys_that_are_on_no_curve_are_refused() -> None:
+    chain = chain_of()
+    point = KEYS[0].public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    assert chain[0].count(point) == 1
+    off_curve = chain[0].replace(point, point[:-1] + bytes((point[-1] ^ 1,)))
+    with pytest.raises(MalformedError, match="certificate 0"):
+        judge((off_curve, *chain[1:]))
