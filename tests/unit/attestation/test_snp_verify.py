@@ -321,6 +321,40 @@ AUTHENTICITY = {
 }
 
 
+ORIGIN = "accepted.toml, serial 7, signed by KEY"
+OPERATORS = {
+    check.code
+    for check in (
+        checks.VERSION,
+        checks.CRL_ROLLBACK,
+        checks.CHIP_ID_MASKED,
+        checks.NO_REFERENCE_TCB,
+        checks.TCB_MINIMUM,
+        checks.FIRMWARE_MINIMUM,
+        checks.DEBUG,
+        checks.MIGRATE_MA,
+        checks.SMT,
+        checks.CXL,
+        checks.POLICY_REQUIRED,
+        checks.ABI_MINIMUM,
+        checks.ALIAS_CHECK,
+        checks.PLATFORM_REQUIRED,
+        checks.PLATFORM_FORBIDDEN,
+        checks.PLATFORM_UNKNOWN,
+        checks.MITIGATION,
+        checks.VMPL,
+        checks.GUEST_SVN,
+        checks.MEASUREMENT,
+        checks.HOST_DATA,
+        checks.ID_KEY,
+        checks.AUTHOR_KEY,
+        checks.FAMILY_ID,
+        checks.IMAGE_ID,
+    )
+}
+"""Checks against an operator's value; the others are against a specification, a certificate or this session."""
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_one_thing_wrong(name: str, pki: SimulatedAmdPki, other_pki: SimulatedAmdPki) -> None:
     case = CASES[name]
@@ -328,7 +362,7 @@ def test_one_thing_wrong(name: str, pki: SimulatedAmdPki, other_pki: SimulatedAm
     evidence = chip.evidence(REPORT_DATA, version=case.version, defects=case.defects, fields=case.fields)
     if case.evidence is not None:
         evidence = case.evidence(evidence, pki, other_pki)
-    changes: dict[str, Any] = {"reference": replace(REFERENCE, **case.reference), **case.changes}
+    changes: dict[str, Any] = {"reference": replace(REFERENCE, origin=ORIGIN, **case.reference), **case.changes}
     if case.crls is not None:
         changes["collateral"] = Collateral(crls=case.crls(pki, other_pki))
     if case.anchors is not None:
@@ -343,7 +377,15 @@ def test_one_thing_wrong(name: str, pki: SimulatedAmdPki, other_pki: SimulatedAm
         assert finding.expected
         assert finding.actual
         assert finding.remedy
+        assert finding.reference == whose_word(finding.code)
     assert list(result.findings) == sorted(result.findings)
+
+
+def whose_word(code: str) -> str:
+    """Who says what a check expects: the operator, this session, or the specification."""
+    if code in {"SNP_REPORT_DATA", "SNP_REPORT_DATA_UNCHECKED"}:
+        return "this session"
+    return ORIGIN if code in OPERATORS else next(check.source for check in checks.CHECKS if check.code == code)
 
 
 def test_every_check_has_a_case_that_violates_it() -> None:
