@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import tomllib
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from keybroker.constraints import BOTTOM, MAX_CLASSIFICATION, Constraints, join
+from keybroker.constraints import BOTTOM, MAX_CLASSIFICATION, MAX_TEXT, Constraints, join
 from keybroker.errors import ConstraintsError
 from keybroker.services.convert import constraints as constraints_of
 from keybroker.services.convert import constraints_message
@@ -23,6 +22,7 @@ from keystead.cli.exits import UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
 from keystead.cli.seal import read_data_key, read_owner_key
+from keystead.toml import read_toml
 from keystead.v1 import asset_service_pb2 as pb
 from keystead.v1 import constraints_pb2
 from keystead.v1.asset_ref_pb2 import AssetRef
@@ -198,7 +198,7 @@ def register(
         request_id=request_id(), asset=asset, kind=_KINDS[kind], constraints=constraints_message(demanded)
     )
     response = connection.call(connection.assets.RegisterAsset, request)
-    output.show(asset_json(response.asset), as_json=as_json, title="Asset registered")
+    _show(response.asset, as_json=as_json, title="Asset registered")
 
 
 @app.command(
@@ -280,7 +280,7 @@ def show(connection: Connection, asset: AssetArgument, *, as_json: JsonOption = 
     if as_json:
         output.print_json(asset_json(found))
         return
-    output.show(asset_json(found, versions=False), as_json=False)
+    _show(found, as_json=False)
     output.print_table(
         ("version", "key", "manifest digest", "added"),
         (
@@ -312,7 +312,22 @@ def revoke(
     response = connection.call(
         connection.assets.RevokeAsset, pb.RevokeAssetRequest(request_id=request_id(), asset=asset)
     )
-    output.show(asset_json(response.asset, versions=False), as_json=as_json, title="Asset revoked")
+    _show(response.asset, as_json=as_json, title="Asset revoked")
+
+
+def _show(asset: pb.Asset, *, as_json: bool, title: str = "") -> None:
+    """Print an asset; people read each constraint on a line of its own."""
+    document = asset_json(asset, versions=as_json)
+    if not as_json:
+        document = {name: value for name, value in document.items() if name != "constraints"}
+        document |= constraints_json(asset.constraints)
+        if asset.constraints.HasField("residency"):
+            document["residency"] = residency(asset.constraints.residency)
+        if asset.constraints.HasField("exposure"):
+            document["exposure"] = residency(asset.constraints.exposure)
+        if asset.constraints.HasField("retain_until"):
+            document["retain_until"] = output.instant(asset.constraints.retain_until.seconds)
+    output.show(document, as_json=as_json, title=title)
 
 
 def kind_name(value: int) -> str:
@@ -333,13 +348,28 @@ def read_constraints(path: Path) -> Constraints:
         UsageError: the file cannot be read, or a field is wrong; it names file and field.
     """
     try:
-        text = path.read_text("utf-8")
-        document = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT + 1)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+    try:
+        document = read_toml(data, limit=MAX_TEXT) if path.suffix == ".toml" else _json(data)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: neither JSON nor, where it is named .toml, TOML: {error}") from None
     return _constraints(document, str(path))
+
+
+def _json(data: bytes) -> object:
+    if len(data) > MAX_TEXT:
+        raise ValueError(f"more than {MAX_TEXT} bytes")
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            raise ValueError("a member is there twice")
+        return members
+
+    return json.loads(data, object_pairs_hook=once)
 
 
 def _constraints(document: object, source: str) -> Constraints:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
 from audit import tables
+from keybroker.constraints import Areas, Constraints
 from keybroker.errors import StoreNotCurrentError
+from keybroker.store import migrate as migrate_module
 from keybroker.store import schema
 from keybroker.store.migrate import check_current, migrate
 
@@ -104,3 +109,89 @@ def test_a_failed_migration_leaves_nothing(empty_engine: Engine) -> None:
     with pytest.raises(Exception, match="audit_state"):
         migrate(empty_engine)
     assert inspect(empty_engine).get_table_names() == ["audit_state"]
+
+
+BEFORE_CONSTRAINTS = "0003"
+
+
+def upgrade_to(engine: Engine, revision: str) -> None:
+    """Bring an empty database to an older release's schema."""
+    folder = Path(migrate_module.__file__).parent / "migrations"
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(folder))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def test_what_assets_demanded_before_they_had_constraints_is_kept(empty_engine: Engine) -> None:
+    """Every single rule becomes a constraint of the asset and of each of its versions; the keys of live leases stay."""
+    upgrade_to(empty_engine, BEFORE_CONSTRAINTS)
+    asset = (
+        "INSERT INTO asset (asset, tenant, kind, classification, purposes, residency_allowed, residency_forbidden, "
+        "state, max_nodes, created_at) VALUES (:asset, 'acme', :kind, :classification, :purposes, :allowed, "
+        ":forbidden, :state, :most, 7)"
+    )
+    version = (
+        "INSERT INTO asset_version (asset, version, key_id, wrapped_key, manifest_digest, manifest, state, created_at) "
+        "VALUES (:asset, :version, 'k', :key, :digest, NULL, :state, 8)"
+    )
+    common = {"kind": "model", "classification": 0, "forbidden": "[]", "state": "active", "most": None}
+    rows = [
+        common
+        | {"asset": "acme/a", "purposes": '["b","a"]', "allowed": '["FR","DE"]', "forbidden": '["US"]', "most": 3},
+        common | {"asset": "acme/b", "purposes": '["x:y"]', "allowed": '["EU","*"]', "state": "revoked"},
+        common | {"asset": "acme/c", "purposes": "[]", "allowed": "[]", "kind": "dataset", "classification": 4},
+    ]
+    lease = (
+        "INSERT INTO lease (lease_id, nonce, node_id, grant_id, job_uid, tenant, transcript, hpke_key, signing_key, "
+        "assets, policy_digest, state, granted_at, expires_at, ended_at, renewed_count, next_nonce, entry_hash, "
+        "attestation_result, obligations) VALUES (:lease, :nonce, 'n', 'g', 'j', 'acme', :b, :b, :b, :assets, :b, "
+        ":state, 1, 2, NULL, 0, :b, :b, '', '[]')"
+    )
+    with empty_engine.begin() as connection:
+        connection.execute(text("INSERT INTO site VALUES ('s', 'DE', 'f', 'o', 'active', 9, 1)"))
+        connection.execute(text("INSERT INTO node VALUES ('n', 's', 'active', 1)"))
+        connection.execute(
+            text("INSERT INTO job VALUES ('g', 'acme', 'j', 's', :b, :b, 'k', 'open', 1, 2, 1, 1)"), {"b": b"b"}
+        )
+        for row in rows:
+            connection.execute(text(asset), row)
+            for number in (1, 2):
+                values = {"version": number, "key": b"w%d" % number, "digest": bytes(32)}
+                connection.execute(text(version), values | {"asset": row["asset"], "state": row["state"]})
+        for number, (state, refs) in enumerate(
+            [("live", '["acme/a@1","acme/b@2"]'), ("live", '["acme/a@1"]'), ("returned", '["acme/c@1"]')]
+        ):
+            values = {"lease": f"lease-{number}", "nonce": b"%d" % number, "assets": refs, "state": state, "b": b"b"}
+            connection.execute(text(lease), values)
+    assert "0004" in migrate(empty_engine)
+    expected = {
+        "acme/a": Constraints(
+            purposes=frozenset({"a", "b"}), residency=Areas.of(["DE", "FR"], ["US"]), node_ceiling=3
+        ).to_json(),
+        "acme/b": '{"purposes":["x:y"],"residency":{"allowed":[["*"]]}}',
+        "acme/c": '{"classification":4,"purposes":[],"residency":{"allowed":[[]]}}',
+    }
+    with empty_engine.connect() as connection:
+        found = connection.execute(text("SELECT asset, kind, state, created_at, constraints FROM asset ORDER BY asset"))
+        assert [tuple(row) for row in found] == [
+            ("acme/a", "model", "active", 7, expected["acme/a"]),
+            ("acme/b", "model", "revoked", 7, expected["acme/b"]),
+            ("acme/c", "dataset", "active", 7, expected["acme/c"]),
+        ]
+        for name, version_number, key, constraints in connection.execute(
+            text("SELECT asset, version, wrapped_key, constraints FROM asset_version")
+        ):
+            assert bytes(key) == b"w%d" % version_number
+            assert constraints == expected[name]
+        held = connection.execute(text("SELECT lease_id, asset, version FROM held_key ORDER BY lease_id, asset"))
+        assert [tuple(row) for row in held] == [
+            ("lease-0", "acme/a", 1),
+            ("lease-0", "acme/b", 2),
+            ("lease-1", "acme/a", 1),
+        ]
+    for constraints in expected.values():
+        Constraints.parse(constraints)
+    check_current(empty_engine)
