@@ -147,6 +147,14 @@ def test_a_job_must_be_what_the_asset_permits(factory: Factory) -> None:
     assert {reason.code for reason in caught.value.reasons} == {"IMAGE_NOT_ATTESTED"}
 
 
+def test_an_image_that_the_hardware_vouches_for_is_released_to(factory: Factory) -> None:
+    """A simulated VM's host data are 32 zero bytes; an Attestation Result does not repeat them."""
+    image = "00" * 32
+    ref = factory.register_asset("acme/strict", images=names(image))
+    authorized = factory.authorize(ref, image=image)
+    assert factory.acquire("node-a", authorized, ref).terms.node_id == "node-a"
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

@@ -329,20 +329,21 @@ _retained if input.now < input.asset.retain_until
 #   field: asset.residency
 #   remedy: Name ISO 3166 codes or groups that data.jurisdictions lists.
 deny contains denial if {
-	some field, area in _named_areas
-	not residency.known(area)
+	some [field, area] in _unknown_areas
 	denial := denials.denial_at(rego.metadata.rule(), field, "an ISO 3166 code or a known group", $"{area}")
 }
 
-_named_areas[$"asset.{name}.allowed[{index}][{number}]"] := area if {
+_unknown_areas contains [$"asset.{name}.allowed[{index}][{number}]", area] if {
 	some name in ["residency", "exposure"]
 	some index, clause in input.asset[name].allowed
 	some number, area in clause
+	not residency.known(area)
 }
 
-_named_areas[$"asset.{name}.forbidden[{number}]"] := area if {
+_unknown_areas contains [$"asset.{name}.forbidden[{number}]", area] if {
 	some name in ["residency", "exposure"]
 	some number, area in input.asset[name].forbidden
+	not residency.known(area)
 }
 
 # --- Where: at authorisation, is there any site at all? ---------------------------------------------------------------

@@ -149,6 +149,16 @@ def test_truncation_and_extension_are_refused(name: str) -> None:
         parse(good + b"\0")
 
 
+@pytest.mark.parametrize("image", ["0B" * 32, "0b" * 31, "0b" * 48, "0b" * 32 + "0", "zz" * 32, " " + "0b" * 32])
+def test_an_image_is_a_digest_in_one_form(image: str) -> None:
+    grant = binding.JobGrant.parse(raw("grant"))
+    with pytest.raises(binding.BindingError, match=r"grant\.image"):
+        replace(grant, image=image).to_bytes()
+    cut = raw("grant").replace((32).to_bytes(4, "big") + b"\x0b" * 32, (31).to_bytes(4, "big") + b"\x0b" * 31)
+    with pytest.raises(binding.BindingError, match=r"grant\.image"):
+        binding.JobGrant.parse(cut)
+
+
 def test_unsorted_and_repeated_lists_are_refused() -> None:
     grant = binding.JobGrant.parse(raw("grant"))
     with pytest.raises(binding.BindingError, match="twice"):

@@ -44,7 +44,7 @@ _at(document, path) := object.get(document, path, {"absent"}) if {
 
 _matches(document, entry) if {
 	is_object(document)
-	_is(entry.kind, _at(document, entry.path))
+	_is(entry.kind, object.get(document, entry.path, {"absent"}))
 }
 
 _is("name", value) if {
