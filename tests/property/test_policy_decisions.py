@@ -38,10 +38,18 @@ NAMES = st.sampled_from(["a", "b"])
 LISTS = st.lists(NAMES, max_size=2)
 TIMES = st.integers(0, 3)
 AREAS = st.lists(st.sampled_from(["DE", "EU", "US", "*", "DE-BY"]), max_size=2)
+CLAUSES = st.lists(AREAS, max_size=2)
+SETS = st.none() | LISTS
+BOUNDS = st.none() | st.integers(1, 3)
+ASSURANCES = ["simulated", "cpu", "cpu-and-devices"]
+DUTIES = st.fixed_dictionaries({}, optional={"no_egress": st.just({}), "output_ceiling": st.just({"tokens": 1})})
 SITES = st.fixed_dictionaries(
     {
         "site_id": NAMES,
         "jurisdiction": st.sampled_from(["DE", "DE-BY", "US"]),
+        "exposures": st.lists(st.sampled_from(["DE", "DE-BY", "US"]), max_size=2),
+        "certifications": LISTS,
+        "network_zone": NAMES,
         "state": st.sampled_from(["active", "retired"]),
         "valid_until": TIMES,
     }
@@ -63,6 +71,11 @@ RELEASES = st.fixed_dictionaries(
                 "node_ceiling": TIMES,
                 "not_before": TIMES,
                 "not_after": TIMES,
+                "project": st.just("") | NAMES,
+                "user": st.just("") | NAMES,
+                "stage": st.just("") | NAMES,
+                "image": st.just("") | NAMES,
+                "network": st.sampled_from(["", "none", "fabric", "egress"]),
             }
         ),
         "job": st.fixed_dictionaries({"state": st.sampled_from(["open", "closed"]), "live_nodes": LISTS}),
@@ -75,10 +88,22 @@ RELEASES = st.fixed_dictionaries(
                 "state": st.sampled_from(["active", "revoked"]),
                 "classification": TIMES,
                 "purposes": LISTS,
-                "residency": st.fixed_dictionaries({"allowed": AREAS, "forbidden": AREAS}),
-                "require_hardware": st.booleans(),
+                "residency": st.fixed_dictionaries({"allowed": CLAUSES, "forbidden": AREAS}),
+                "exposure": st.fixed_dictionaries({"allowed": CLAUSES, "forbidden": AREAS}),
+                "sites": SETS,
+                "retain_until": st.none() | TIMES,
+                "assurance": st.sampled_from(ASSURANCES),
+                "node_ceiling": BOUNDS,
+                "copy_ceiling": BOUNDS,
+                "projects": SETS,
+                "users": SETS,
+                "stages": SETS,
+                "images": SETS,
+                "networks": st.none() | st.lists(st.sampled_from(["none", "fabric", "egress"]), max_size=2),
+                "obligations": DUTIES,
             }
         ),
+        "holders": st.none() | st.fixed_dictionaries({"nodes": TIMES, "leases": TIMES}),
         "node": st.none()
         | st.fixed_dictionaries(
             {
@@ -98,6 +123,8 @@ RELEASES = st.fixed_dictionaries(
                 "policy_digest": NAMES,
                 "codes": LISTS,
                 "age": st.integers(899, 901),
+                "assurance": st.sampled_from(ASSURANCES),
+                "host_data": st.just("") | NAMES,
             }
         ),
         "candidate_sites": st.none() | st.lists(SITES, max_size=2),
@@ -118,6 +145,11 @@ ALLOWED: dict[str, Any] = {
         "node_ceiling": 1,
         "not_before": 0,
         "not_after": 3,
+        "project": "a",
+        "user": "a",
+        "stage": "a",
+        "image": "a",
+        "network": "fabric",
     },
     "job": {"state": "open", "live_nodes": []},
     "asset": {
@@ -128,11 +160,31 @@ ALLOWED: dict[str, Any] = {
         "state": "active",
         "classification": 0,
         "purposes": ["a"],
-        "residency": {"allowed": ["EU"], "forbidden": ["US"]},
-        "require_hardware": True,
+        "residency": {"allowed": [["EU"], ["DE", "US"]], "forbidden": ["US"]},
+        "exposure": {"allowed": [["EU"]], "forbidden": ["US"]},
+        "sites": ["a"],
+        "retain_until": 3,
+        "assurance": "cpu",
+        "node_ceiling": 1,
+        "copy_ceiling": 2,
+        "projects": ["a"],
+        "users": ["a", "b"],
+        "stages": ["a"],
+        "images": ["a"],
+        "networks": ["none", "fabric"],
+        "obligations": {"no_egress": {}},
     },
+    "holders": {"nodes": 1, "leases": 2},
     "node": {"node_id": "a", "state": "active", "claimed_node_id": "a", "device_set_matches": True},
-    "site": {"site_id": "a", "jurisdiction": "DE-BY", "state": "active", "valid_until": 3},
+    "site": {
+        "site_id": "a",
+        "jurisdiction": "DE-BY",
+        "exposures": ["DE"],
+        "certifications": [],
+        "network_zone": "",
+        "state": "active",
+        "valid_until": 3,
+    },
     "attestation": {
         "allow": True,
         "status": 2,
@@ -140,6 +192,8 @@ ALLOWED: dict[str, Any] = {
         "policy_digest": "a",
         "codes": [],
         "age": 0,
+        "assurance": "cpu-and-devices",
+        "host_data": "a",
     },
     "candidate_sites": None,
 }
@@ -158,7 +212,19 @@ def lies_in(jurisdiction: str, area: str) -> bool:
 def expected(document: dict[str, Any]) -> bool:
     """The release rules once more, in Python and without looking at Rego."""
     now, grant, asset = document["now"], document["grant"], document["asset"]
-    residency = asset["residency"]
+    exposure = asset["exposure"]
+
+    def within(place: str, areas: dict[str, Any]) -> bool:
+        return all(any(lies_in(place, area) for area in clause) for clause in areas["allowed"]) and not any(
+            lies_in(place, area) or area.startswith(place + "-") for area in areas["forbidden"]
+        )
+
+    def permitted(sets: str, name: str) -> bool:
+        return asset[sets] is None or grant[name] in asset[sets]
+
+    def below(ceiling: str, name: str) -> bool:
+        most, holders = asset[ceiling], document["holders"]
+        return most is None or (holders is not None and holders[name] <= most)
 
     def stands(site: dict[str, Any]) -> bool:
         place = site["jurisdiction"]
@@ -166,8 +232,11 @@ def expected(document: dict[str, Any]) -> bool:
             site["state"] == "active"
             and now < site["valid_until"]
             and (not grant["sites"] or site["site_id"] in grant["sites"])
-            and any(lies_in(place, area) for area in residency["allowed"])
-            and not any(lies_in(place, area) or area.startswith(place + "-") for area in residency["forbidden"])
+            and (asset["sites"] is None or site["site_id"] in asset["sites"])
+            and asset["residency"]["allowed"] != []
+            and within(place, asset["residency"])
+            and (exposure == {"allowed": [], "forbidden": []} or site["exposures"] != [])
+            and all(within(law, exposure) for law in site["exposures"])
         )
 
     general = (
@@ -178,6 +247,9 @@ def expected(document: dict[str, Any]) -> bool:
         and asset["state"] == "active"
         and bool(grant["purposes"])
         and set(grant["purposes"]) <= set(asset["purposes"])
+        and all(permitted(f"{name}s", name) for name in ("project", "user", "stage", "image", "network"))
+        and not ("no_egress" in asset["obligations"] and grant["network"] not in ("none", "fabric"))
+        and (asset["retain_until"] is None or now < asset["retain_until"])
     )
     if document["stage"] == "authorize":
         candidates = document["candidate_sites"]
@@ -197,6 +269,10 @@ def expected(document: dict[str, Any]) -> bool:
         and 2 <= attestation["status"] <= 32
         and attestation["age"] <= 900
         and not attestation["simulated"]
+        and ASSURANCES.index(attestation["assurance"]) >= ASSURANCES.index(asset["assurance"])
+        and (asset["images"] is None or grant["image"] == attestation["host_data"] != "")
+        and below("node_ceiling", "nodes")
+        and below("copy_ceiling", "leases")
     )
 
 
