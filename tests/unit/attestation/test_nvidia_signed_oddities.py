@@ -1,0 +1,215 @@
+"""Properly signed evidence of GPUs and NVSwitches that lacks a field, measures otherwise or has an unusual leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attestation.errors import MalformedError
+from attestation.nvgpu import verify as nvgpu
+from attestation.nvgpu.abi import Mode
+from attestation.nvswitch import verify as nvswitch
+from attestation.simulator.nvgpu import GpuConfiguration, SimulatedGpu, SimulatedGpuVendor
+from attestation.simulator.nvswitch import SimulatedSwitch
+from attestation.spdm.abi import (
+    RAW_BIT_STREAM,
+    GetMeasurements,
+    MeasurementBlock,
+    SignedMeasurements,
+    record_to_bytes,
+)
+from attestation.spdm.dice import OID_COMPOSITE_DEVICE_ID, OID_DICE_TCB_INFO, dice_tcb_info_to_bytes
+from attestation.spdm.opaque import opaque_to_bytes, parse_opaque
+from attestation.types import DeviceResult, Evidence
+
+NOW: Final = 1_790_000_000
+NONCE: Final = b"\xa5" * 32
+VENDOR: Final = SimulatedGpuVendor(b"\x01" * 32)
+PPCIE: Final = GpuConfiguration(mode=Mode.PROTECTED_PCIE, switch_pdis=(bytes(range(1, 9)),))
+GPU: Final = VENDOR.gpu(7, configuration=PPCIE)
+SWITCH: Final = SimulatedSwitch(vendor=VENDOR, pdi=9, gpu_pdis=(7,))
+Device = SimulatedGpu | SimulatedSwitch
+BOTH: Final = pytest.mark.parametrize("device", [GPU, SWITCH], ids=["gpu", "nvswitch"])
+Blocks = list[MeasurementBlock]
+
+
+def judge(device: Device, evidence: Evidence, **options: Any) -> DeviceResult:
+    if isinstance(device, SimulatedGpu):
+        return nvgpu.verify(
+            evidence,
+            anchors=VENDOR.anchors(),
+            reference=nvgpu.NvGpuReference(
+                products=frozenset({"GH100"}),
+                modes=frozenset(Mode),
+                drivers=frozenset({device.configuration.driver_version}),
+                vbios=frozenset({device.configuration.vbios_version}),
+                measurements={},
+            ),
+            expected_nonce=NONCE,
+            now=NOW,
+            **options,
+        )
+    return nvswitch.verify(
+        evidence,
+        anchors=device.anchors(),
+        reference=nvswitch.NvSwitchReference(
+            products=frozenset({"LS_10"}), bios=frozenset({device.bios_version}), measurements={}
+        ),
+        expected_nonce=NONCE,
+        now=NOW,
+        **options,
+    )
+
+
+def evidence_of(device: Device) -> Evidence:
+    return device.evidence("gpu0" if isinstance(device, SimulatedGpu) else "nvswitch0", NONCE)
+
+
+def signed(
+    device: Device,
+    *,
+    fields: Callable[[dict[int, bytes]], dict[int, bytes]] = lambda fields: fields,
+    blocks: Callable[[Blocks], Blocks] = lambda blocks: blocks,
+    request: Callable[[GetMeasurements], GetMeasurements] = lambda request: request,
+) -> Evidence:
+    """The device's evidence with other opaque fields, measurements or request, signed by its own key."""
+    evidence = evidence_of(device)
+    parsed = SignedMeasurements.parse(evidence.data)
+    measured = blocks(list(parsed.response.blocks))
+    response = replace(
+        parsed.response,
+        block_count=len(measured),
+        record=record_to_bytes(measured),
+        opaque=opaque_to_bytes(fields(dict(parse_opaque(parsed.response.opaque)))),
+    )
+    unsigned = replace(parsed, request=request(parsed.request), response=response).to_bytes()[:-96]
+    key = device._leaf_key
+    r, s = decode_dss_signature(key.sign(unsigned, ec.ECDSA(hashes.SHA384())))
+    return replace(evidence, data=unsigned + r.to_bytes(48, "big") + s.to_bytes(48, "big"))
+
+
+def without(*kinds: int) -> Callable[[dict[int, bytes]], dict[int, bytes]]:
+    return lambda fields: {kind: value for kind, value in fields.items() if kind not in kinds}
+
+
+def new_leaf(device: Device, *extensions: x509.ExtensionType, key: Any = None) -> Evidence:
+    """The device's evidence with a leaf that its BROM certificate issued anew."""
+    evidence = evidence_of(device)
+    old = x509.load_der_x509_certificate(evidence.certificates[0])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.issuer)
+        .public_key(key.public_key() if key else old.public_key())
+        .serial_number(old.serial_number)
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+    )
+    for extension in old.extensions:
+        if not extensions or extension.oid not in {OID_COMPOSITE_DEVICE_ID, OID_DICE_TCB_INFO}:
+            builder = builder.add_extension(extension.value, critical=extension.critical)
+    for value in extensions:
+        builder = builder.add_extension(value, critical=False)
+    leaf = builder.sign(device._brom_key, hashes.SHA384())
+    return replace(evidence, certificates=(leaf.public_bytes(Encoding.DER), *evidence.certificates[1:]))
+
+
+def failing(result: DeviceResult) -> dict[str, str]:
+    return {finding.code: finding.actual for finding in result.findings if finding.severity == "fail"}
+
+
+@BOTH
+def test_what_is_signed_anew_verifies(device: Device) -> None:
+    assert failing(judge(device, signed(device))) == {}
+    assert failing(judge(device, new_leaf(device))) == {}
+
+
+@pytest.mark.parametrize(
+    ("device", "kinds", "findings"),
+    [
+        (GPU, (3,), {"NVGPU_DRIVER": "absent"}),
+        (GPU, (6,), {"NVGPU_VBIOS": "absent"}),
+        (GPU, (20,), {"NVGPU_FWID_PRESENT": "evidence: absent, leaf: present"}),
+        (GPU, (22,), {"NVGPU_SWITCHES": "none"}),
+        (SWITCH, (6,), {"NVSWITCH_BIOS": "absent"}),
+        (SWITCH, (22,), {"NVSWITCH_PDI": "absent"}),
+        (SWITCH, (26,), {"NVSWITCH_GPUS": "none"}),
+    ],
+)
+def test_a_field_that_is_absent(device: Device, kinds: tuple[int, ...], findings: dict[str, str]) -> None:
+    result = judge(device, signed(device, fields=without(*kinds)))
+    assert failing(result) == findings
+    assert (result.identity is None) is ("NVSWITCH_PDI" in findings)
+
+
+def test_links_to_nowhere_are_no_switches() -> None:
+    empty = signed(GPU, fields=lambda fields: {**fields, 22: bytes(18 * 8)})
+    assert failing(judge(GPU, empty)) == {"NVGPU_SWITCHES": "none"}
+    one = signed(GPU, fields=lambda fields: {**fields, 22: bytes(17 * 8) + b"\x01" * 8})
+    assert failing(judge(GPU, one)) == {}
+
+
+def test_a_lock_that_is_not_stated_informs() -> None:
+    result = judge(SWITCH, signed(SWITCH, fields=without(25)))
+    assert {finding.code: finding.actual for finding in result.findings}["NVSWITCH_LOCKED"] == "absent"
+
+
+def _first(**changes: Any) -> Callable[[Blocks], Blocks]:
+    return lambda blocks: [blocks[0]._replace(**changes), *blocks[1:]]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "blocks",
+    [_first(value=bytes(47)), _first(value=bytes(49)), lambda blocks: [_raw(blocks[0]), *blocks[1:]], lambda _: []],
+    ids=["shorter", "longer", "not a digest", "none at all"],
+)
+def test_measurements_that_are_no_digests(device: Device, blocks: Callable[[Blocks], Blocks]) -> None:
+    (code,) = failing(judge(device, signed(device, blocks=blocks)))
+    assert code.endswith("_ALL_MEASUREMENTS")
+
+
+def _raw(block: MeasurementBlock) -> MeasurementBlock:
+    return MeasurementBlock(block[0], block[1] | RAW_BIT_STREAM, block[2])
+
+
+@BOTH
+def test_another_operation(device: Device) -> None:
+    (code,) = failing(judge(device, signed(device, request=lambda request: replace(request, operation=1))))
+    assert code.endswith("_ALL_MEASUREMENTS")
+
+
+@BOTH
+@pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP521R1())])
+def test_a_leaf_whose_key_is_of_another_kind_is_a_finding(device: Device, key: Any) -> None:
+    codes = set(failing(judge(device, new_leaf(device, key=key))))
+    prefix = "NVGPU" if device is GPU else "NVSWITCH"
+    assert codes == {"X509_ALGORITHM", f"{prefix}_SIGNATURE"}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [((), False), (("not_configured",), False), (("recovery",), True), (("not_secure", "not_configured"), True)],
+)
+def test_the_state_of_the_firmware(device: Device, flags: tuple[str, ...], found: bool) -> None:
+    info = dice_tcb_info_to_bytes(model="x", fwid=device.fwid, flags=flags)
+    result = judge(device, new_leaf(device, x509.UnrecognizedExtension(OID_DICE_TCB_INFO, info)))
+    assert [code.partition("_")[2] for code in failing(result)] == (["FIRMWARE_STATE"] if found else [])
+
+
+@BOTH
+def test_a_byte_after_the_signature_is_for_conformance_alone(device: Device) -> None:
+    evidence = evidence_of(device)
+    longer = replace(evidence, data=evidence.data + b"\0")
+    with pytest.raises(MalformedError):
+        judge(device, longer)
+    assert judge(device, longer, allow_trailing_byte=True).claims["trailing_bytes_after_signature"] == 1
