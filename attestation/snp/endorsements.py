@@ -68,6 +68,9 @@ AMD_ARK_SHA256: Final[Mapping[str, Product]] = {
 
 MAX_CRL_SIZE: Final = 1 << 20
 MAX_CACHED_CHAINS: Final = 4096
+MAX_CACHED_AUTHORITIES: Final = 16
+"""Pairs of ASK or ASVK and ARK; AMD has two for each product line."""
+
 MAX_CACHED_CRLS: Final = 16
 
 
@@ -120,8 +123,8 @@ class VekCertificate:
                 f"common name is {certificate.common_name!r:.60}, expected 'SEV-VCEK' or 'SEV-VLEK'",
             )
         what = f"{kind} certificate"
-        public_key = certificate.public_key
-        if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, ec.SECP384R1):
+        key = _p384(certificate)
+        if key is None:
             raise MalformedError(what, "public key is not on P-384")
         extensions = certificate.extensions
         unknown = sorted(oid for oid in extensions if oid.startswith(_AMD) and oid not in _KNOWN_EXTENSIONS)
@@ -152,8 +155,16 @@ class VekCertificate:
             ),
             hwid=_hwid(extensions, kind, product),
             csp_id=_csp_id(extensions, kind),
-            key=EcdsaKey(public_key),
+            key=key,
         )
+
+
+def _p384(certificate: AmdCertificate) -> EcdsaKey | None:
+    """The certificate's key where it is on P-384, however its point is encoded."""
+    key = certificate.public_key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1):
+        return EcdsaKey(key)
+    return key if isinstance(key, EcdsaKey) and key.curve == ec.SECP384R1.name else None
 
 
 def _extension(extensions: Mapping[str, bytes], oid: str, what: str) -> bytes:
@@ -265,6 +276,29 @@ class _CachedChain:
     passed: tuple[Passed, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Authorities:
+    """ASK or ASVK and ARK, read, and which of their own two signatures verify; the same for every chip of a line."""
+
+    ask: AmdCertificate
+    ark: AmdCertificate
+    fingerprint: str
+    ask_signed: bool
+    ark_signed: bool
+
+    @classmethod
+    def of(cls, ask_der: bytes, ark_der: bytes) -> Self:
+        ask = AmdCertificate.parse(ask_der, what="ASK or ASVK certificate")
+        ark = AmdCertificate.parse(ark_der, what="ARK certificate")
+        return cls(
+            ask=ask,
+            ark=ark,
+            fingerprint=hashlib.sha256(ark_der).hexdigest(),
+            ask_signed=ask.is_signed_by(ark),
+            ark_signed=ark.is_signed_by(ark),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SnpAnchors:
     """The pinned ARKs, with a bounded memory of chains that have verified against them.
@@ -278,6 +312,9 @@ class SnpAnchors:
     simulated_roots: frozenset[str] = frozenset()
     _chains: LruCache[tuple[bytes, ...], _CachedChain] = field(
         default_factory=lambda: LruCache(MAX_CACHED_CHAINS), init=False, repr=False, compare=False
+    )
+    _authorities: LruCache[tuple[bytes, bytes], _Authorities] = field(
+        default_factory=lambda: LruCache(MAX_CACHED_AUTHORITIES), init=False, repr=False, compare=False
     )
     _crls: LruCache[tuple[bytes, bytes], tuple[Crl, ...]] = field(
         default_factory=lambda: LruCache(MAX_CACHED_CRLS), init=False, repr=False, compare=False
@@ -363,9 +400,8 @@ class SnpAnchors:
         ):
             return Endorsement(vek=VekCertificate.parse(certificates[0]) if certificates else None)
         vek = VekCertificate.parse(certificates[0])
-        ask = AmdCertificate.parse(certificates[1], what="ASK or ASVK certificate")
-        ark = AmdCertificate.parse(certificates[2], what="ARK certificate")
-        fingerprint = hashlib.sha256(certificates[2]).hexdigest()
+        authorities = self._read_authorities(certificates[1], certificates[2])
+        ask, ark, fingerprint = authorities.ask, authorities.ark, authorities.fingerprint
         product = self.roots.get(fingerprint)
         log.require(
             checks.ROOT,
@@ -376,11 +412,15 @@ class SnpAnchors:
         # A root that is not pinned still has its links checked, so that a denial names every reason at once.
         line = (product or vek.product).value
         ask_name = f"SEV-VLEK-{line}" if vek.kind is VekKind.VLEK else f"SEV-{line}"
-        for subject, issuer in ((vek.certificate, ask), (ask, ark), (ark, ark)):
+        for subject, issuer, signed in (
+            (vek.certificate, ask, vek.certificate.is_signed_by(ask)),
+            (ask, ark, authorities.ask_signed),
+            (ark, ark, authorities.ark_signed),
+        ):
             where = subject.common_name
             log.require(
                 checks.CHAIN_SIGNATURE,
-                ok=subject.is_signed_by(issuer),
+                ok=signed,
                 expected=f"signed by {issuer.common_name}",
                 actual=f"signature of {len(subject.signature)} bytes",
                 where=where,
@@ -414,6 +454,15 @@ class SnpAnchors:
         return Endorsement(
             vek=vek, ask=ask, ark=ark, trusted=not log.findings, simulated=fingerprint in self.simulated_roots
         )
+
+    def _read_authorities(self, ask_der: bytes, ark_der: bytes) -> _Authorities:
+        """Read and check the two authorities; remembered where a pinned ARK signed both, by every byte of both."""
+        known = self._authorities.get((ask_der, ark_der))
+        if known is None:
+            known = _Authorities.of(ask_der, ark_der)
+            if known.fingerprint in self.roots and known.ask_signed and known.ark_signed:
+                self._authorities.put((ask_der, ark_der), known)
+        return known
 
     def check_revocation(
         self,

@@ -487,6 +487,29 @@ def test_a_cached_crl_still_expires_and_a_rejected_chain_is_not_cached(
     assert not second.ok
 
 
+def test_authorities_seen_before_change_no_verdict_on_another_chip(
+    pki: SimulatedAmdPki, other_pki: SimulatedAmdPki
+) -> None:
+    seen = pki.anchors()
+    assert _verify(_chip(pki).evidence(REPORT_DATA), pki, anchors=seen).ok
+    chip = SimulatedSnp(pki, product=Product.GENOA, seed=b"another chip", now=NOW)
+    sound = chip.evidence(REPORT_DATA)
+    stranger = SimulatedSnp(other_pki, product=Product.GENOA, seed=b"another chip", now=NOW).evidence(REPORT_DATA)
+    for evidence, codes in (
+        (sound, set()),
+        # The leaf is of others, the authorities are the ones seen before: its own signature and the report's fail.
+        (
+            replace(sound, certificates=(stranger.certificates[0], *sound.certificates[1:])),
+            {"SNP_CHAIN_SIGNATURE", "SNP_SIGNATURE"},
+        ),
+        (_tampered_ask(sound, pki, other_pki), None),
+    ):
+        warm = _verify(evidence, pki, anchors=seen)
+        assert warm == _verify(evidence, pki, anchors=pki.anchors())
+        assert codes is None or _codes(warm) >= codes
+        assert warm.ok is (codes == set())
+
+
 def test_one_bit_of_any_certificate_breaks_the_chain(pki: SimulatedAmdPki) -> None:
     evidence, anchors = _chip(pki).evidence(REPORT_DATA), pki.anchors()
     assert _verify(evidence, pki, anchors=anchors).ok
