@@ -22,7 +22,7 @@ PACKAGES := keystead attestation policy audit sealed keybroker attester
 # The set-up builds opa into .cache/bin only where no matching one was found, so first on PATH it shadows nothing wanted.
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 
-.PHONY: help demo test check fuzz bench docs lock protos clean setup tools \
+.PHONY: help demo test check fuzz mutate bench docs lock protos clean setup tools \
 	check-format check-lint check-types check-layers check-docstrings check-protos check-policies
 
 help: ## Print this list
@@ -64,6 +64,10 @@ check-policies: $(VENV)/.dev tools
 fuzz: $(VENV)/.dev ## Fuzz every parser, FUZZ_SECONDS each (default 60); FUZZ_TARGETS names some of them
 	$(BIN)/python tests/fuzz/fuzz_campaign.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
+mutate: $(VENV)/.mutation ## Break the verifiers a little, thousands of times, and list what no test notices; MUTANTS names some
+	$(BIN)/python scripts/mutate.py run $(MUTANTS)
+	$(BIN)/python scripts/mutate.py survivors
+
 bench: $(VENV)/.dev ## Measure, side by side in one run, and print the tables
 	$(BIN)/python -m bench
 
@@ -84,7 +88,7 @@ tools: $(VENV)/.dev
 	@sh scripts/setup_packages.sh
 
 clean: ## Remove everything that the other targets made
-	rm -rf $(VENV) .cache build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) .cache build dist mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -104,4 +108,8 @@ $(VENV)/.keystead: pyproject.toml $(VENV)/.runtime
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.keystead
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.mutation: requirements/mutation.txt $(VENV)/.dev
+	$(PIP) install --quiet --require-hashes -r requirements/mutation.txt
 	@touch $@
