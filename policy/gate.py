@@ -17,6 +17,7 @@ from policy import capabilities
 from policy.errors import OpaError, OpaMissingError, OpaVersionError, PackRejectedError, PolicyError
 from policy.inputs import SCHEMAS as MODELS
 from policy.inputs import render_schema, render_settings, render_shapes
+from policy.jurisdictions import render_jurisdictions
 from policy.opa import CAPABILITIES, OPA_VERSION, Opa
 from policy.sources import (
     COMPILED,
@@ -34,13 +35,16 @@ SETTINGS: Final = PACKS / "settings" / "data.json"
 SHAPES: Final = PACKS / "shapes" / "data.json"
 """Types of inputs and settings as `lib.shape` reads them, generated."""
 
+JURISDICTIONS: Final = PACKS / "jurisdictions" / "data.json"
+"""Countries, subdivisions and groups, generated from `policy.jurisdictions`."""
+
 REGENERATE: Final = "run `python -m policy.gate --write`"
 
 
 def stale_files() -> tuple[Path, ...]:
-    """Generated files that differ from what their models say now; needs no opa."""
+    """Generated files that differ from what their models and pycountry say now; needs no opa."""
     wanted = {SCHEMAS / f"{name}.json": render_schema(name) for name in MODELS}
-    wanted |= {SETTINGS: render_settings(), SHAPES: render_shapes()}
+    wanted |= {SETTINGS: render_settings(), SHAPES: render_shapes(), JURISDICTIONS: render_jurisdictions()}
     return tuple(path for path, text in wanted.items() if not path.is_file() or path.read_text("utf-8") != text)
 
 
@@ -55,6 +59,7 @@ def write_generated(opa: Opa) -> None:
         (SCHEMAS / f"{name}.json").write_text(render_schema(name), "utf-8")
     SETTINGS.write_text(render_settings(), "utf-8")
     SHAPES.write_text(render_shapes(), "utf-8")
+    JURISDICTIONS.write_text(render_jurisdictions(), "utf-8")
     CAPABILITIES.write_text(capabilities.render(opa.capabilities()), "utf-8")
     write_default_bundles(opa)
 
@@ -68,7 +73,7 @@ def check_generated() -> str:
     stale = stale_files()
     if stale:
         raise PackRejectedError(f"{', '.join(path.name for path in stale)} differ from their models; {REGENERATE}")
-    return f"{len(MODELS) + 2} files are what policy.inputs says"
+    return f"{len(MODELS) + 3} files are what policy.inputs and policy.jurisdictions say"
 
 
 def check_capabilities(opa: Opa) -> str:

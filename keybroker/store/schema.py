@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Dialect,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 METADATA: Final = MetaData(
@@ -56,6 +58,15 @@ class NodeState(StrEnum):
     ACTIVE = "active"
     QUARANTINED = "quarantined"
     RETIRED = "retired"
+
+
+class Custody(StrEnum):
+    """In whose hands a node's hardware is; only one that is installed may receive keys."""
+
+    IN_TRANSIT = "in-transit"
+    INSTALLED = "installed"
+    MAINTENANCE = "maintenance"
+    DECOMMISSIONED = "decommissioned"
 
 
 class AssetKind(StrEnum):
@@ -142,7 +153,27 @@ SITE: Final = Table(
     Column("state", _state(SiteState), nullable=False),
     Column("valid_until", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # What follows repeats the newest of the site's records; serial 0 is a site that nobody has signed for yet.
+    Column("serial", BigInteger, nullable=False, server_default="0"),
+    Column("valid_from", BigInteger, nullable=False, server_default="0"),
+    Column("exposures", TextTuple, nullable=False, server_default="[]"),
+    Column("certifications", TextTuple, nullable=False, server_default="[]"),
+    Column("network_zone", _id(), nullable=False, server_default=text("''")),
     _one_of(SiteState),
+)
+
+SITE_RECORD: Final = Table(
+    "site_record",
+    METADATA,
+    Column("site_id", _id(), ForeignKey("site.site_id"), primary_key=True),
+    # 1 or more; each record of a site has a higher one than the record that it takes the place of.
+    Column("serial", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("signatures", TextTuple, nullable=False),
+    Column("signers", TextTuple, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("serial > 0", name="serial"),
 )
 
 NODE: Final = Table(
@@ -152,17 +183,38 @@ NODE: Final = Table(
     Column("site_id", _id(), ForeignKey("site.site_id"), nullable=False, index=True),
     Column("state", _state(NodeState), nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # The confidential VM partition of its host that the node is; empty where it is the whole host.
+    Column("partition", String(64), nullable=False, server_default=text("''")),
+    Column("custody", _state(Custody, "custody"), nullable=False, server_default="installed"),
+    Column("rack", _id(), nullable=False, server_default=text("''")),
+    Column("power_zone", _id(), nullable=False, server_default=text("''")),
+    Column("cooling_zone", _id(), nullable=False, server_default=text("''")),
+    Column("network_zone", _id(), nullable=False, server_default=text("''")),
     _one_of(NodeState),
+    _one_of(Custody, "custody"),
+)
+
+HOST: Final = Table(
+    "host",
+    METADATA,
+    # A CPU's identity. Whether it is one node or several is settled by its first enrolment, for ever.
+    Column("identity", String(512), primary_key=True),
+    Column("partitioned", Boolean, nullable=False),
 )
 
 NODE_IDENTITY: Final = Table(
     "node_identity",
     METADATA,
-    # KIND:VALUE. One device belongs to one node, for ever: retired nodes keep theirs.
+    # KIND:VALUE. One device belongs to one node, for ever: retired nodes keep theirs, and nodes what was taken out of
+    # them. Only the CPU of a host with partitions is there once for each of them.
     Column("identity", String(512), primary_key=True),
+    Column("partition", String(64), primary_key=True),
     Column("node_id", _id(), ForeignKey("node.node_id"), nullable=False),
-    Column("slot", String(32), nullable=False),
+    # NULL once the device was taken out, at `retired_at`.
+    Column("slot", String(32)),
+    Column("retired_at", BigInteger),
     UniqueConstraint("node_id", "slot"),
+    CheckConstraint("(slot IS NULL) = (retired_at IS NOT NULL)", name="retired"),
 )
 
 ASSET: Final = Table(

@@ -19,8 +19,10 @@ known(area) if place(area)
 
 # METADATA
 # title: Place
-# description: A country of ISO 3166-1, or a subdivision of one; a group is no place.
-place(jurisdiction) if data.jurisdictions.countries[_country(jurisdiction)] == true
+# description: A country of ISO 3166-1, or a subdivision of ISO 3166-2; a group is no place.
+place(jurisdiction) if data.jurisdictions.countries[jurisdiction] == true
+
+place(jurisdiction) if data.jurisdictions.subdivisions[jurisdiction] == true
 
 # METADATA
 # title: Permitted

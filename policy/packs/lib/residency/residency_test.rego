@@ -22,6 +22,9 @@ test_not_permitted if {
 	not residency.permitted("DE", "EU")
 	not residency.permitted("DE", {"x": "EU"})
 	not residency.permitted("XX", ["*"])
+	not residency.permitted("DE-XX", ["*"])
+	not residency.permitted("FR-NC", ["FR", "EU", "*"])
+	not residency.permitted("NO-21", ["EEA"])
 	not residency.permitted("EU", ["EU", "*"])
 	not residency.permitted("", ["", "*"])
 	not residency.permitted(null, [null, "*"])
@@ -60,6 +63,7 @@ test_not_clear if {
 	not residency.clear("DE-BY", [7])
 	not residency.clear("DE-BY", "US")
 	not residency.clear("XX", [])
+	not residency.clear("DE-BY", ["DE-XX"])
 	not residency.clear(null, [])
 }
 
@@ -73,7 +77,7 @@ test_known if {
 	every area in ["*", "EU", "EEA", "DE", "DE-BY"] {
 		residency.known(area)
 	}
-	every area in ["UK", "EUROPE", "eu", "", null, 7, []] {
+	every area in ["UK", "DE-XX", "XX-BY", "DE-", "DE-BY-1", "EUROPE", "eu", "", null, 7, []] {
 		not residency.known(area)
 	}
 }
@@ -81,7 +85,11 @@ test_known if {
 test_the_groups_hold_countries if {
 	count(data.jurisdictions.groups.EU) == 27
 	count(data.jurisdictions.groups.EEA) == 30
+	count(data.jurisdictions.groups.EFTA) == 4
 	count(data.jurisdictions.countries) == 249
+	every subdivision, _ in data.jurisdictions.subdivisions {
+		data.jurisdictions.countries[split(subdivision, "-")[0]]
+	}
 	every members in data.jurisdictions.groups {
 		every member, _ in members {
 			data.jurisdictions.countries[member] == true
