@@ -26,9 +26,11 @@ from keybroker.config import BrokerConfig
 from keybroker.constraints import Areas, Constraints
 from keybroker.grants import SignedGrant
 from keybroker.initialise import REFERENCE_KEY, Installation, initialise
+from keybroker.keys.signing import SigningKey
 from keybroker.principals import Principal, Role
 from keybroker.release import Granted
 from keybroker.services.convert import grant_message, node_evidence
+from keybroker.site_record import SiteRecord
 from keybroker.store.schema import AssetKind
 from keystead.binding import AssetRef, HpkePrivateKey, grant_digest
 from keystead.cli.demo.factory import reference_values
@@ -39,6 +41,9 @@ OPERATOR = Principal(Role.OPERATOR, "operator", None)
 OWNER = Principal(Role.OWNER, "owner", "acme")
 SCHEDULER = Principal(Role.SCHEDULER, "scheduler", "acme")
 ASSET = AssetRef("acme/llama", 1)
+AUTHORITIES = {name: SigningKey.generate() for name in ("facility", "legal")}
+"""The two parties that sign for the site."""
+
 GPUS = {"node-1": 1, "node-8": 8}
 """The nodes by name, and how many GPUs each has."""
 
@@ -126,23 +131,41 @@ def plant(folder: Path, *, now: int, database: str | None = None) -> Iterator[Pl
     """
     vendors = SimulatedVendors.load_or_generate(CACHE, now=now, seed=bytes(32))
     installation = initialise(
-        folder, name="bench", trust_domain="bench.test", tenants=["acme"], database=database, now=now
+        folder,
+        name="bench",
+        trust_domain="bench.test",
+        tenants=["acme"],
+        database=database,
+        authorities={name: key.public_pem() for name, key in AUTHORITIES.items()},
+        now=now,
     )
     trust(installation, vendors, now=now)
     broker = Broker.open(BrokerConfig.load(folder))
     try:
         nodes = {name: vendors.node(name, now=now, gpus=gpus) for name, gpus in GPUS.items()}
         known = broker.policies.known_areas()
+        record = SiteRecord.read(
+            {
+                "site": "fra-1",
+                "serial": 1,
+                "jurisdiction": "FR",
+                "facility": "hall 1",
+                "operator": {"name": "Factory", "jurisdiction": "FR", "lei": None},
+                "controllers": [],
+                "certifications": [],
+                "network_zone": "",
+                "valid_from": now,
+                "valid_until": now + 30 * 86_400,
+            }
+        ).statement(author="operator")
         broker.commit(
             lambda connection: estate.enrol_site(
                 connection,
                 caller=OPERATOR,
-                site_id="fra-1",
-                jurisdiction="FR",
-                facility="hall 1",
-                operator="Factory",
-                valid_until=now + 30 * 86_400,
-                known_areas=known,
+                statement=record.payload,
+                signatures=[record.sign(key.private_key, signer=name) for name, key in AUTHORITIES.items()],
+                authorities=broker.authorities,
+                known_places=broker.policies.known_places(),
                 now=now,
             )
         )
@@ -151,7 +174,8 @@ def plant(folder: Path, *, now: int, database: str | None = None) -> Iterator[Pl
                 estate.Device(slot=slot, kind=identity.kind, value=identity.value)
                 for slot, identity in node.identities().items()
             ]
-            enrol = partial(estate.enrol_node, caller=OPERATOR, node_id=name, site_id="fra-1", devices=devices, now=now)
+            row = estate.check_node(node_id=name, site_id="fra-1", devices=devices, now=now)
+            enrol = partial(estate.enrol_node, caller=OPERATOR, row=row)
             broker.commit(enrol)
         broker.commit(
             lambda connection: assets.register(

@@ -11,10 +11,11 @@ from audit.log import append
 from audit.records import Kind, Record, Result
 from keybroker import challenge
 from keybroker.broker import Broker, actor
+from keybroker.clones import raise_cloned
 from keybroker.denial import DeniedError, Reason, ordered
 from keybroker.principals import Principal
 from keybroker.proof import Proof, appraise
-from keybroker.store.schema import NodeState
+from keybroker.store.schema import Custody, NodeState
 from keystead.binding import grant_digest, sha256
 
 
@@ -61,8 +62,20 @@ def appraise_node(
                 "have an operator release the node",
             )
         )
+    if node is not None and node.custody is not Custody.INSTALLED:
+        reasons.append(
+            Reason(
+                "NODE_CUSTODY",
+                "node.custody",
+                Custody.INSTALLED.value,
+                node.custody.value,
+                "Only installed nodes are vouched for",
+                "have an operator say that the node is installed: keystead node custody",
+            )
+        )
     refused = ordered(reasons)
     if node is None or refused:
+        raise_cloned(broker, standing=proof.standing, present=proof.present, caller=caller, now=now)
         codes = sorted({reason.code for reason in refused})
         admitted = proof.present or broker.refusals.admit(Kind.APPRAISAL, caller=caller, codes=codes, now=now)
         entry = _remember(broker, proof=proof, caller=caller, reasons=refused, now=now) if admitted else b""

@@ -18,6 +18,7 @@ from audit.receipt import Receipt
 from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
 from keybroker.archive import Archive
+from keybroker.authorities import load_authorities
 from keybroker.config import BrokerConfig
 from keybroker.errors import (
     AlreadyExistsError,
@@ -134,6 +135,7 @@ class Broker:
         clock: Callable[[], int],
     ) -> None:
         self.config: Final = config
+        self.authorities: Final = load_authorities(config)
         self.name: Final = config.broker.name
         self.clock: Final = clock
         self.engine: Final = engine

@@ -80,6 +80,20 @@ class PolicySection(_Section):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
 
+class AuthoritySection(_Section):
+    """One of the parties that sign for sites: its name, and a PEM file with its Ed25519 public key."""
+
+    name: Annotated[str, Field(pattern=_NAME)]
+    public_key: str
+
+
+class EstateSection(_Section):
+    """Who signs for sites, and how many of them must. Without authorities no site can be enrolled."""
+
+    site_signatures: Annotated[int, Field(ge=2, le=16)] = 2
+    authorities: tuple[AuthoritySection, ...] = ()
+
+
 class LimitsSection(_Section):
     """Bounds. Challenge keys must outlive the longest lease and its grace, so that a renewal's nonce always checks.
 
@@ -106,6 +120,7 @@ class BrokerConfig(_Section):
     tls: TlsSection = Field(default_factory=TlsSection)
     attestation: AttestationSection = Field(default_factory=AttestationSection)
     policy: PolicySection = Field(default_factory=PolicySection)
+    estate: EstateSection = Field(default_factory=EstateSection)
     limits: LimitsSection = Field(default_factory=LimitsSection)
     base: Path = Field(default=Path(), exclude=True)
 
@@ -134,6 +149,14 @@ class BrokerConfig(_Section):
             raise ConfigError(f"{file}: {where}: {first['msg']}") from None
         if config.limits.nonce_seconds < config.limits.lease_seconds + config.limits.epoch_seconds:
             raise ConfigError(f"{file}: limits.nonce_seconds must be at least limits.lease_seconds + epoch_seconds")
+        names = [authority.name for authority in config.estate.authorities]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"{file}: estate.authorities: a name is there twice")
+        if names and len(names) < config.estate.site_signatures:
+            raise ConfigError(
+                f"{file}: estate.authorities: {len(names)} cannot make {config.estate.site_signatures} signatures "
+                "(estate.site_signatures): name as many authorities at least"
+            )
         return config.model_copy(update={"base": file.parent.resolve()})
 
     def path(self, name: str) -> Path:

@@ -313,6 +313,11 @@ class Jurisdictions:
     subdivisions: frozenset[str] = frozenset()
 
     @property
+    def places(self) -> frozenset[str]:
+        """Every country and subdivision: what a site can stand in."""
+        return self.countries | self.subdivisions
+
+    @property
     def areas(self) -> frozenset[str]:
         """Every country, subdivision and group, by name."""
         return self.countries | self.subdivisions | self.groups.keys()

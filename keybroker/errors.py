@@ -35,6 +35,8 @@
     ├── RoleError                      the caller's role or tenant does not allow this call
     ├── InvalidRequestError            a field of the request is missing, malformed or contradicts another
     │   └── ConstraintsError           constraints that cannot be read; it names the field
+    ├── StatementError                 a signed statement, or one of its signatures, is not what it must be
+    │   └── SignaturesMissingError     too few authorities have signed it
     ├── GrantInvalidError              a grant that this broker did not sign, or not for this
     ├── NoAppraisalError               a record of the log that rests on no appraisal that is kept
     ├── AppraisalRecordError           a stored or exported appraisal is altered, incomplete or of another version
@@ -345,6 +347,30 @@ class ConstraintsError(InvalidRequestError):
     """Constraints that cannot be read; `field` says where, for example ``residency.allowed[0]``."""
 
     code: ClassVar[str] = "CONSTRAINTS_INVALID"
+
+
+class StatementError(KeybrokerError):
+    """A signed statement, or one of its signatures, is not what it must be.
+
+    Attributes:
+        field: what of it.
+    """
+
+    code: ClassVar[str] = "BAD_STATEMENT"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class SignaturesMissingError(StatementError):
+    """Too few authorities have signed a statement."""
+
+    code: ClassVar[str] = "SIGNATURES_MISSING"
+
+    def __init__(self, *, found: int, needed: int, missing: list[str]) -> None:
+        more = ", ".join(missing) or "nobody: name authorities in the broker's configuration, [[estate.authorities]]"
+        super().__init__("signatures", f"{found} of {needed} that are needed; who can still sign: {more}")
 
 
 class GrantInvalidError(KeybrokerError):

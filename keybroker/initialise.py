@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,9 +34,10 @@ from keybroker.config import CONFIG_NAME, BrokerConfig
 from keybroker.errors import AlreadyInitialisedError, SigningKeyError
 from keybroker.keys.files import write_secret
 from keybroker.keys.root import FileRootKey
-from keybroker.keys.signing import SigningKey
+from keybroker.keys.signing import SigningKey, parse_public_key
 from keybroker.principals import Principal, Role
 from keybroker.refusals import BROKER_ACTOR
+from keybroker.statements import check_name
 from keybroker.store.engine import open_engine
 from keybroker.store.migrate import migrate
 
@@ -46,6 +47,7 @@ REFERENCE_VALUES: Final = "reference.toml"
 REFERENCE_KEY: Final = "reference.key"
 REFERENCE_PUBLIC_KEY: Final = "reference.pub"
 CLIENTS: Final = "clients"
+AUTHORITIES: Final = "authorities"
 _FACTORY: Final = (
     Principal(Role.OPERATOR, "operator", None),
     Principal(Role.AUDITOR, "auditor", None),
@@ -97,6 +99,10 @@ result_seconds = 300           # life of an Attestation Result
 [policy.settings]
 # See docs/policy-authoring.md; what is not named has its strict default.
 
+[estate]
+# Who signs for sites: name two parties at least, who answer to different people. See docs/operations.md.
+site_signatures = 2
+{authorities}
 [limits]
 lease_seconds = 3600
 grant_seconds = 604800
@@ -169,6 +175,7 @@ def initialise(
     hosts: Sequence[str] = ("localhost", "127.0.0.1"),
     listen: str = "127.0.0.1:8750",
     database: str | None = None,
+    authorities: Mapping[str, bytes] | None = None,
     now: int,
 ) -> Installation:
     """Make a first installation in `directory`, which must not exist or be empty.
@@ -181,15 +188,20 @@ def initialise(
         hosts: names and addresses in the server's certificate.
         listen: the broker's address.
         database: SQLAlchemy URL; SQLite in `directory` where None.
+        authorities: who signs for sites: Ed25519 public keys in PEM by name; none can be enrolled without.
         now: integer seconds since the Unix epoch.
 
     Raises:
         AlreadyInitialisedError: something is there already.
         InvalidRequestError: a name is malformed.
+        SigningKeyError, StatementError: an authority's name or key cannot be used.
         KeybrokerError: the database cannot be used.
     """
     for field, value in (("name", name), ("trust_domain", trust_domain), *(("tenant", tenant) for tenant in tenants)):
         requests.asset_name(f"{value}/x", field)
+    parties = authorities or {}
+    for party, pem in parties.items():
+        parse_public_key(pem, what=check_name(party, "authority"))
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise AlreadyInitialisedError(f"{directory} exists and is not empty; nothing was changed. Name another folder")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +215,7 @@ def initialise(
             hosts=hosts,
             listen=listen,
             database=database,
+            authorities=parties,
             now=now,
         )
         if directory.exists():
@@ -259,16 +272,23 @@ def _build(
     hosts: Sequence[str],
     listen: str,
     database: str | None,
+    authorities: Mapping[str, bytes],
     now: int,
 ) -> list[str]:
     draft.chmod(0o700)
-    for folder in ("keys", "tls", CLIENTS):
+    for folder in ("keys", "tls", AUTHORITIES, CLIENTS):
         (draft / folder).mkdir(mode=0o700)
+    for party, pem in authorities.items():
+        pki.write_new(draft / AUTHORITIES / f"{party}.pem", pem)
     text = _TEMPLATE.format(
         name=json.dumps(name),
         trust_domain=json.dumps(trust_domain),
         listen=json.dumps(listen),
         database=json.dumps(database or "sqlite:///keystead.db"),
+        authorities="".join(
+            f'\n[[estate.authorities]]\nname = "{party}"\npublic_key = "{AUTHORITIES}/{party}.pem"\n'
+            for party in authorities
+        ),
     )
     pki.write_new(draft / CONFIG_NAME, text.encode("utf-8"))
     _write_reference_values(draft, issuer=name, now=now)

@@ -14,7 +14,8 @@ from keybroker import challenge
 from keybroker.broker import Broker
 from keybroker.denial import Reason, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
-from keybroker.proof import Basis, Proof, assurance, check_hpke_key, nonce_reason, resolve
+from keybroker.proof import Basis, Proof, assurance, check_hpke_key, nonce_reason
+from keybroker.standing import resolve
 from keybroker.store import appraisals
 from keystead.binding import passport_message, sha256
 from policy.inputs import AttestationInput

@@ -62,6 +62,10 @@ class Policies:
             jurisdictions=_jurisdictions(release.data.get("jurisdictions")),
         )
 
+    def known_places(self) -> frozenset[str]:
+        """The countries and subdivisions that the release pack's data name: what a site can stand in."""
+        return self.jurisdictions.places
+
     def known_areas(self) -> frozenset[str]:
         """The countries and groups of countries that the release pack's data name; its own packs may name none."""
         return self.jurisdictions.areas

@@ -20,30 +20,10 @@ from keybroker.constraints import Assurance
 from keybroker.denial import Reason, from_denials, from_findings, ordered
 from keybroker.errors import ChallengeError, InvalidRequestError
 from keybroker.judgement import judge
-from keybroker.store import documents, nodes
-from keybroker.store.nodes import NodeRow
-from keybroker.store.sites import SiteRow
+from keybroker.standing import Standing, resolve
+from keybroker.store import documents
 from keystead.binding import BindingError, RuntimeData, check_hpke_public_key, sha256
 from policy.inputs import AttestationInput
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where attested hardware is enrolled, and what does not fit.
-
-    Attributes:
-        node: the enrolled node that the CPU's identity resolves to; None where it resolves to none.
-        site: its site.
-        hardware: every identity that was proven, ``kind:value``.
-        matches: the proven identities are exactly the enrolled set of `node`.
-        reasons: why not.
-    """
-
-    node: NodeRow | None
-    site: SiteRow | None
-    hardware: tuple[str, ...]
-    matches: bool
-    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,74 +194,6 @@ def check_hpke_key(public_key: bytes, field: str) -> None:
         check_hpke_public_key(public_key)
     except BindingError as error:
         raise InvalidRequestError(field, str(error)) from None
-
-
-def resolve(connection: Connection, *, identities: Sequence[str], slots: Sequence[str]) -> Standing:
-    """Find the enrolled node of proven hardware identities; the CPU's, which comes first, decides which.
-
-    Args:
-        connection: to read enrolments from.
-        identities: ``kind:value`` by device, in the order of `slots`; empty text where none is proven.
-        slots: the devices' names in the evidence.
-    """
-    owners = nodes.resolve(connection, [identity for identity in identities if identity])
-    cpu = identities[0] if identities else ""
-    node, site = nodes.get_with_site(connection, owners[cpu]) if cpu in owners else (None, None)
-    reasons: list[Reason] = []
-    for slot, identity in zip(slots, identities, strict=True):
-        if not identity:
-            reasons.append(
-                Reason(
-                    "IDENTITY_NOT_PROVEN",
-                    slot,
-                    "a certified hardware identity",
-                    "none",
-                    "A device must prove which device it is",
-                    "unmask the chip identity in the firmware settings, or see the device's other findings",
-                )
-            )
-        elif identity not in owners:
-            reasons.append(
-                Reason(
-                    "DEVICE_NOT_ENROLLED",
-                    slot,
-                    "an enrolled identity",
-                    identity,
-                    "Keys go to enrolled hardware only",
-                    "have an operator enrol the device with its node",
-                )
-            )
-        elif node is not None and owners[identity] != node.node_id:
-            reasons.append(
-                Reason(
-                    "DEVICE_OF_ANOTHER_NODE",
-                    slot,
-                    f"a device of node {node.node_id}",
-                    identity,
-                    "A node's devices must be the ones enrolled with it",
-                    "put the device back, or have an operator move its enrolment",
-                )
-            )
-    if node is not None:
-        enrolled = {device.identity: device.slot for device in node.devices}
-        reasons += [
-            Reason(
-                "DEVICE_MISSING",
-                enrolled[identity],
-                identity,
-                "not in the evidence",
-                "Every enrolled device of the node must attest",
-                "collect evidence of all devices, or have an operator change the enrolment",
-            )
-            for identity in sorted(enrolled.keys() - set(identities))
-        ]
-    return Standing(
-        node=node,
-        site=site,
-        hardware=tuple(sorted({identity for identity in identities if identity})),
-        matches=node is not None and not reasons,
-        reasons=tuple(reasons),
-    )
 
 
 def proven_identities(result: NodeResult) -> list[str]:

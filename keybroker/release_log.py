@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from audit.log import append
 from audit.records import Kind, Record, Result
 from keybroker.broker import Broker, actor
+from keybroker.clones import raise_cloned
 from keybroker.decision import (
     Verdict,
 )
@@ -92,6 +93,7 @@ def denied(
     Evidence that proves no enrolled node, or was not made for this session, is anybody's to send: past a limit such
     refusals are counted, not recorded one by one.
     """
+    raise_cloned(broker, standing=proof.standing, present=proof.present, caller=caller, now=now)
     codes = sorted({reason.code for reason in reasons})
     if not proof.present and not broker.refusals.admit(kind, caller=caller, codes=codes, now=now):
         return DeniedError(reasons)

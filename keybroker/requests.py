@@ -58,8 +58,8 @@ def declared(value: str, field: str, *, known: Container[str]) -> str:
 
 
 def jurisdiction(value: str, field: str, *, known: Container[str]) -> str:
-    """ISO 3166-1 alpha-2, or ISO 3166-2, of a country that the release policy knows."""
-    if not _JURISDICTION.match(value) or value.partition("-")[0] not in known:
+    """A country of ISO 3166-1 (alpha-2) or a subdivision of ISO 3166-2 that the release policy knows."""
+    if not _JURISDICTION.match(value) or value not in known:
         raise InvalidRequestError(field, f"{value!r:.40} is not an ISO 3166-1 alpha-2 or ISO 3166-2 code")
     return value
 

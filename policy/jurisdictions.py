@@ -1,4 +1,4 @@
-"""Where the law of places comes from: ``packs/jurisdictions/data.json``, generated from `pycountry` and the groups here.
+"""Where the law of places comes from: ``packs/jurisdictions/data.json``, generated from `pycountry` and these groups.
 
 Countries are those of ISO 3166-1 (officially assigned alpha-2 codes), subdivisions those of ISO 3166-2, both as
 `pycountry` carries them from Debian's ``iso-codes``. Groups of countries are law, not geography: each names its source
@@ -134,8 +134,6 @@ def render_jurisdictions() -> str:
 
 def _set(codes: Iterable[str], indent: int) -> str:
     """A set as Rego reads it fastest: an object whose members are all true."""
-    lines = textwrap.wrap(
-        ", ".join(f'"{code}":~true' for code in sorted(codes)), 116 - indent, break_on_hyphens=False
-    )
+    lines = textwrap.wrap(", ".join(f'"{code}":~true' for code in sorted(codes)), 116 - indent, break_on_hyphens=False)
     body = "\n".join(" " * indent + line for line in lines).replace("~", " ")
     return f"{{\n{body}\n{' ' * (indent - 2)}}}"

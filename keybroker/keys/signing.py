@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from keybroker.errors import SigningKeyError
@@ -26,6 +27,25 @@ def key_id(public_key: Ed25519PublicKey) -> str:
     """The id of a verification key: the first 16 hexadecimal digits of SHA-256 over its SubjectPublicKeyInfo."""
     spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).hexdigest()[:16]
+
+
+def parse_public_key(data: bytes, *, what: str) -> Ed25519PublicKey:
+    """Read an Ed25519 public key, SubjectPublicKeyInfo in PEM.
+
+    Args:
+        data: the file's contents.
+        what: the file's name, for the error.
+
+    Raises:
+        SigningKeyError: it is none.
+    """
+    try:
+        key = load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise SigningKeyError(f"{what}: not a public key in PEM (SubjectPublicKeyInfo)") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise SigningKeyError(f"{what}: not an Ed25519 key")
+    return key
 
 
 class SigningKey:

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from attestation.composite import NodeEvidence
 from attestation.types import Evidence
 from audit.receipt import Receipt
-from keybroker import requests
+from keybroker import estate, requests
 from keybroker.assets import AssetView
 from keybroker.constraints import Areas, Assurance, Constraints, parsed
 from keybroker.errors import InvalidRequestError
@@ -21,8 +21,8 @@ from keybroker.release import WrappedKey
 from keybroker.store.assets import AssetRow, AssetVersionRow
 from keybroker.store.leases import LeaseRow
 from keybroker.store.nodes import NodeRow
-from keybroker.store.schema import AssetKind, AssetState, JobState, NodeState
-from keybroker.store.sites import SiteRow
+from keybroker.store.schema import AssetKind, AssetState, Custody, JobState, NodeState, SiteState
+from keybroker.store.sites import SiteRecordRow, SiteRow
 from keystead.binding import AssetRef, BindingError
 from keystead.v1 import (
     asset_ref_pb2,
@@ -76,6 +76,18 @@ _NODE_STATES = {
     NodeState.RETIRED: node_service_pb2.NODE_STATE_RETIRED,
 }
 _NODE_STATES_IN = {number: state for state, number in _NODE_STATES.items()}
+_CUSTODIES = {
+    Custody.IN_TRANSIT: node_service_pb2.NODE_CUSTODY_IN_TRANSIT,
+    Custody.INSTALLED: node_service_pb2.NODE_CUSTODY_INSTALLED,
+    Custody.MAINTENANCE: node_service_pb2.NODE_CUSTODY_MAINTENANCE,
+    Custody.DECOMMISSIONED: node_service_pb2.NODE_CUSTODY_DECOMMISSIONED,
+}
+_CUSTODIES_IN = {number: custody for custody, number in _CUSTODIES.items()}
+_SITE_STATES = {
+    SiteState.ACTIVE: site_service_pb2.SITE_STATE_ACTIVE,
+    SiteState.SUSPENDED: site_service_pb2.SITE_STATE_SUSPENDED,
+    SiteState.RETIRED: site_service_pb2.SITE_STATE_RETIRED,
+}
 
 
 def timestamp(seconds: int) -> Timestamp:
@@ -284,17 +296,79 @@ def site_message(row: SiteRow) -> site_service_pb2.Site:
         facility=row.facility,
         operator=row.operator,
         expire_time=timestamp(row.valid_until),
+        state=_SITE_STATES[row.state],
+        serial=row.serial,
+        start_time=timestamp(row.valid_from),
+        exposures=row.exposures,
+        certifications=row.certifications,
+        network_zone=row.network_zone,
     )
+
+
+def site_record_message(row: SiteRecordRow | None) -> site_service_pb2.SignedStatement | None:
+    """A site's signed record."""
+    if row is None:
+        return None
+    return site_service_pb2.SignedStatement(statement=row.statement, signatures=row.signatures)
+
+
+def node_row(message: node_service_pb2.Node, field: str, *, now: int) -> NodeRow:
+    """A node as it would be enrolled, checked by itself.
+
+    Raises:
+        InvalidRequestError: a field is missing or malformed.
+    """
+    number = message.custody or node_service_pb2.NODE_CUSTODY_INSTALLED
+    return estate.check_node(
+        node_id=message.node_id,
+        site_id=message.site_id,
+        devices=[device(each) for each in message.devices],
+        partition=message.partition,
+        custody=node_custody(number, f"{field}.custody"),
+        place=estate.Place(
+            rack=message.rack,
+            power_zone=message.power_zone,
+            cooling_zone=message.cooling_zone,
+            network_zone=message.network_zone,
+        ),
+        field=field,
+        now=now,
+    )
+
+
+def device(message: node_service_pb2.DeviceIdentity) -> estate.Device:
+    """A device as a request names it."""
+    return estate.Device(message.slot, message.kind, message.value)
+
+
+def node_custody(number: node_service_pb2.NodeCustody, field: str) -> Custody:
+    """In whose hands a node is.
+
+    Raises:
+        InvalidRequestError: unspecified or unknown.
+    """
+    if number not in _CUSTODIES_IN:
+        raise InvalidRequestError(field, "unspecified or unknown")
+    return _CUSTODIES_IN[number]
 
 
 def node_message(row: NodeRow) -> node_service_pb2.Node:
     """A node with its devices."""
     devices = []
-    for device in row.devices:
-        kind, _, value = device.identity.partition(":")
-        devices.append(node_service_pb2.DeviceIdentity(slot=device.slot, kind=kind, value=value))
+    for each in row.devices:
+        kind, _, value = each.identity.partition(":")
+        devices.append(node_service_pb2.DeviceIdentity(slot=each.slot, kind=kind, value=value))
     return node_service_pb2.Node(
-        node_id=row.node_id, site_id=row.site_id, devices=devices, state=_NODE_STATES[row.state]
+        node_id=row.node_id,
+        site_id=row.site_id,
+        devices=devices,
+        state=_NODE_STATES[row.state],
+        partition=row.partition,
+        custody=_CUSTODIES[row.custody],
+        rack=row.rack,
+        power_zone=row.power_zone,
+        cooling_zone=row.cooling_zone,
+        network_zone=row.network_zone,
     )
 
 

@@ -25,18 +25,15 @@ class SiteAdapter(Adapter, site_service_pb2_grpc.SiteServiceServicer):
         """Enrol a site."""
         caller = self.caller(context, Role.OPERATOR)
         now = self.broker.clock()
-        valid_until = convert.seconds(request.site.expire_time, "site.expire_time")
 
         def unit(connection: Connection) -> site_service_pb2.EnrolSiteResponse:
             row = estate.enrol_site(
                 connection,
                 caller=caller,
-                site_id=request.site.site_id,
-                jurisdiction=request.site.jurisdiction,
-                facility=request.site.facility,
-                operator=request.site.operator,
-                valid_until=valid_until,
-                known_areas=self.broker.policies.known_areas(),
+                statement=request.record.statement,
+                signatures=request.record.signatures,
+                authorities=self.broker.authorities,
+                known_places=self.broker.policies.known_places(),
                 now=now,
             )
             return site_service_pb2.EnrolSiteResponse(site=convert.site_message(row))
@@ -48,6 +45,69 @@ class SiteAdapter(Adapter, site_service_pb2_grpc.SiteServiceServicer):
             request=request,
             request_id=request.request_id,
             now=now,
+        )
+
+    def RenewSite(
+        self, request: site_service_pb2.RenewSiteRequest, context: grpc.ServicerContext
+    ) -> site_service_pb2.RenewSiteResponse:
+        """Take a newer record of a site."""
+        caller = self.caller(context, Role.OPERATOR)
+        now = self.broker.clock()
+
+        def unit(connection: Connection) -> site_service_pb2.RenewSiteResponse:
+            row = estate.renew_site(
+                connection,
+                caller=caller,
+                statement=request.record.statement,
+                signatures=request.record.signatures,
+                authorities=self.broker.authorities,
+                known_places=self.broker.policies.known_places(),
+                now=now,
+            )
+            return site_service_pb2.RenewSiteResponse(site=convert.site_message(row))
+
+        return self.once(
+            unit,
+            site_service_pb2.RenewSiteResponse,
+            caller=caller,
+            request=request,
+            request_id=request.request_id,
+            now=now,
+        )
+
+    def SuspendSite(
+        self, request: site_service_pb2.SuspendSiteRequest, context: grpc.ServicerContext
+    ) -> site_service_pb2.SuspendSiteResponse:
+        """Suspend a site."""
+        caller = self.caller(context, Role.OPERATOR)
+        now = self.broker.clock()
+
+        def unit(connection: Connection) -> site_service_pb2.SuspendSiteResponse:
+            row = estate.suspend_site(
+                connection, caller=caller, site_id=request.site_id, reason=request.reason, now=now
+            )
+            return site_service_pb2.SuspendSiteResponse(site=convert.site_message(row))
+
+        return self.once(
+            unit,
+            site_service_pb2.SuspendSiteResponse,
+            caller=caller,
+            request=request,
+            request_id=request.request_id,
+            now=now,
+        )
+
+    def GetSite(
+        self, request: site_service_pb2.GetSiteRequest, context: grpc.ServicerContext
+    ) -> site_service_pb2.GetSiteResponse:
+        """Read a site with its record."""
+        self.caller(context, Role.OPERATOR)
+        site_id = requests.identifier(request.site_id, "site_id")
+        with self.broker.read() as connection:
+            row = sites.get(connection, site_id)
+            record = sites.find_record(connection, site_id, row.serial)
+        return site_service_pb2.GetSiteResponse(
+            site=convert.site_message(row), record=convert.site_record_message(record)
         )
 
     def ListSites(

@@ -21,7 +21,7 @@ from keybroker.store.rows import (
     references,
     values,
 )
-from keybroker.store.schema import HELD_KEY, LEASE, LEASE_RENEWAL, SPENT_NONCE, LeaseState
+from keybroker.store.schema import HELD_KEY, LEASE, LEASE_RENEWAL, NODE, SPENT_NONCE, LeaseState
 from keystead.binding import AssetRef, u64
 
 _BY_ID: Final = select(LEASE).where(LEASE.c.lease_id == bindparam("lease_id"))
@@ -309,6 +309,15 @@ def live_of_node(connection: Connection, node_id: str, *, now: int) -> list[Leas
     """The live leases that a node holds, by id."""
     statement = select(LEASE).where(
         LEASE.c.node_id == node_id, LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at > now
+    )
+    return find_all(connection, statement.order_by(LEASE.c.lease_id), LeaseRow)
+
+
+def live_at_site(connection: Connection, site_id: str, *, now: int) -> list[LeaseRow]:
+    """The live leases of a site's nodes, by lease id."""
+    at_site = select(NODE.c.node_id).where(NODE.c.site_id == site_id)
+    statement = select(LEASE).where(
+        LEASE.c.node_id.in_(at_site), LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at > now
     )
     return find_all(connection, statement.order_by(LEASE.c.lease_id), LeaseRow)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, insert as insert_into, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, select, update
+from sqlalchemy import insert as insert_into
 from sqlalchemy.exc import IntegrityError
 
 from keybroker.errors import AlreadyExistsError, IdentityEnrolledError, NotFoundError, StateConflictError
@@ -29,9 +30,7 @@ _WITH_SITE: Final = _BY_ID.join(SITE, SITE.c.site_id == NODE.c.site_id).add_colu
 )
 _WITH_SITE_SHARED: Final = _WITH_SITE.with_for_update(read=True, of=[NODE, SITE])
 _LOCK: Final = select(NODE.c.node_id).where(NODE.c.node_id == bindparam("node_id")).with_for_update()
-_ENROLMENTS: Final = select(NODE_IDENTITY).where(
-    NODE_IDENTITY.c.identity.in_(bindparam("identities", expanding=True))
-)
+_ENROLMENTS: Final = select(NODE_IDENTITY).where(NODE_IDENTITY.c.identity.in_(bindparam("identities", expanding=True)))
 _NODE_COLUMNS: Final = tuple(column.name for column in NODE.columns)
 
 
@@ -134,7 +133,9 @@ def insert_all(connection: Connection, rows: Sequence[NodeRow]) -> None:
     found = select(HOST).where(HOST.c.identity.in_(bindparam("identities", expanding=True)))
     settled = {row.identity: row.partitioned for row in connection.execute(found, {"identities": sorted(hosts)})}
     if settled != hosts:
-        raise StateConflictError("estate", "import", state="changed meanwhile", expected="as it was when it was checked")
+        raise StateConflictError(
+            "estate", "import", state="changed meanwhile", expected="as it was when it was checked"
+        )
     devices = [
         _identity_row(row, device) | {"node_id": row.node_id, "slot": device.slot, "retired_at": None}
         for row in rows
@@ -161,7 +162,7 @@ def add_device(connection: Connection, row: NodeRow, device: DeviceRow) -> None:
         connection, NODE_IDENTITY, key | {"node_id": row.node_id, "slot": device.slot, "retired_at": None}
     ):
         return
-    owners = [item for item in enrolments(connection, [device.identity]).get(device.identity, ())]
+    owners = enrolments(connection, [device.identity]).get(device.identity, ())
     owner = next((item for item in owners if item.partition == key["partition"]), None)
     if owner is None:
         raise AlreadyExistsError("slot", f"{row.node_id}/{device.slot}", remedy="name each slot once")
@@ -268,7 +269,7 @@ def set_state(connection: Connection, node_id: str, state: NodeState) -> NodeRow
     return change(connection, node_id, state=state)
 
 
-def _identity_row(row: NodeRow, device: DeviceRow) -> dict[str, str]:
+def _identity_row(row: NodeRow, device: DeviceRow) -> dict[str, Any]:
     """The key under which a device is enrolled."""
     return {"identity": device.identity, "partition": row.partition if device.slot == CPU_SLOT else ""}
 

@@ -6,14 +6,17 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from keystead.cli import instants, output
+from keystead.cli.exits import UsageError
 from keystead.cli.output import JsonOption
 
+_MAX_KEY: Final = 4_096
 DEFAULT_LISTEN: Final = "127.0.0.1:8750"
 
 
@@ -37,6 +40,14 @@ def init_app(
     database: Annotated[
         str | None, typer.Option(metavar="URL", help="postgresql+psycopg://…; SQLite in DIR where this is not given.")
     ] = None,
+    authority: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--authority",
+            metavar="NAME=FILE",
+            help="A party that signs for sites and its public key (PEM); name two at least, or add them later.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a new installation: configuration, keys, certificates, database.
@@ -46,7 +57,7 @@ def init_app(
 
     \b
     Examples:
-      keystead init ./factory --tenant acme
+      keystead init ./factory --tenant acme --authority facility=facility.pem.pub --authority legal=legal.pem.pub
       keystead init /var/lib/keystead --tenant acme --tenant beta --host keystead.factory.example --listen 0.0.0.0:8750
     """  # noqa: D301 - click's mark for a paragraph whose lines stay as they are
     from keybroker.initialise import initialise
@@ -58,6 +69,7 @@ def init_app(
         hosts=tuple(host or ("localhost", "127.0.0.1")),
         listen=listen,
         database=database,
+        authorities=_authorities(authority or ()),
         now=instants.now(),
     )
     if as_json:
@@ -79,6 +91,17 @@ def init_app(
     console.print(output.cell(f"Next: put your reference values into {values} and sign them:"))
     console.print(output.cell(f"  keystead reference sign {values} --key {key}"))
     console.print(output.cell(f"Then take {key} away from this machine and run: keystead serve {directory}"))
+
+
+def _authorities(values: Sequence[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for value in values:
+        name, _, file = value.partition("=")
+        if not file or name in found:
+            raise UsageError(f"--authority {value!a:.80}: write NAME=FILE, each name once")
+        with Path(file).open("rb") as source:
+            found[name] = source.read(_MAX_KEY)
+    return found
 
 
 def serve_app(

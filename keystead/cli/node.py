@@ -35,6 +35,22 @@ class State(StrEnum):
     RETIRED = "retired"
 
 
+class Custody(StrEnum):
+    """In whose hands a node's hardware is."""
+
+    IN_TRANSIT = "in-transit"
+    INSTALLED = "installed"
+    MAINTENANCE = "maintenance"
+    DECOMMISSIONED = "decommissioned"
+
+
+_CUSTODIES: Final = {
+    Custody.IN_TRANSIT: pb.NODE_CUSTODY_IN_TRANSIT,
+    Custody.INSTALLED: pb.NODE_CUSTODY_INSTALLED,
+    Custody.MAINTENANCE: pb.NODE_CUSTODY_MAINTENANCE,
+    Custody.DECOMMISSIONED: pb.NODE_CUSTODY_DECOMMISSIONED,
+}
+
 _STATES: Final = {
     State.ACTIVE: pb.NODE_STATE_ACTIVE,
     State.QUARANTINED: pb.NODE_STATE_QUARANTINED,
@@ -78,7 +94,8 @@ def read_devices(file: Path) -> list[pb.DeviceIdentity]:
     help=with_examples(
         "Enrol a node by the hardware identities of its CPU, GPUs and switches.",
         "node enrol ber1-n01 --site ber1 --device cpu0=amd-chip-id:9f3a… --device gpu0=nvidia-gpu:41c7…",
-        "node enrol ber1-n02 --site ber1 --file ber1-n02.json",
+        "node enrol ber1-n02 --site ber1 --file ber1-n02.json --rack r07 --power-zone a --cooling-zone west",
+        "node enrol ber1-n03-p0 --site ber1 --partition p0 --file ber1-n03-p0.json",
     )
 )
 @connected
@@ -93,6 +110,21 @@ def enrol(
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="JSON object from slot to KIND:HEX.")
     ] = None,
+    partition: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Which confidential VM partition of its host it is, where the host carries several: they share the "
+            "CPU's identity, and each has devices of its own.",
+        ),
+    ] = "",
+    custody: Annotated[
+        Custody, typer.Option(help="In whose hands the hardware is; only installed nodes receive keys.")
+    ] = Custody.INSTALLED,
+    rack: Annotated[str, typer.Option(metavar="NAME", help="The rack.")] = "",
+    power_zone: Annotated[str, typer.Option(metavar="ZONE", help="The power feed that it hangs on.")] = "",
+    cooling_zone: Annotated[str, typer.Option(metavar="ZONE", help="The cooling loop.")] = "",
+    network_zone: Annotated[str, typer.Option(metavar="ZONE", help="The network.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Enrol a node."""
@@ -103,7 +135,20 @@ def enrol(
         raise UsageError(f"no device: give --device {_FORM}, or --file FILE")
     response = connection.call(
         connection.nodes.EnrolNode,
-        pb.EnrolNodeRequest(request_id=request_id(), node=pb.Node(node_id=node, site_id=site, devices=devices)),
+        pb.EnrolNodeRequest(
+            request_id=request_id(),
+            node=pb.Node(
+                node_id=node,
+                site_id=site,
+                devices=devices,
+                partition=partition,
+                custody=_CUSTODIES[custody],
+                rack=rack,
+                power_zone=power_zone,
+                cooling_zone=cooling_zone,
+                network_zone=network_zone,
+            ),
+        ),
     )
     _show(response.node, as_json=as_json, title="Node enrolled")
 
@@ -124,9 +169,17 @@ def list_(connection: Connection, *, as_json: JsonOption = False) -> None:
         output.print_json([node_json(node) for node in nodes])
         return
     output.print_table(
-        ("node", "site", "state", "devices"),
+        ("node", "site", "rack", "partition", "state", "custody", "devices"),
         (
-            (node.node_id, node.site_id, state_name(node.state), " ".join(sorted(d.slot for d in node.devices)))
+            (
+                node.node_id,
+                node.site_id,
+                node.rack,
+                node.partition,
+                state_name(node.state),
+                custody_name(node.custody),
+                " ".join(sorted(d.slot for d in node.devices)),
+            )
             for node in nodes
         ),
         empty="no node is enrolled",
@@ -156,6 +209,108 @@ def state(
     _show(response.node, as_json=as_json, title="Node changed")
 
 
+@app.command(
+    help=with_examples(
+        "Say in whose hands a node's hardware is: in-transit, installed, maintenance, decommissioned (for ever). "
+        "Only installed nodes receive keys; leaving installed ends the node's leases.",
+        "node custody ber1-n01 maintenance --reason 'fan replaced by vendor'",
+    )
+)
+@connected
+def custody(
+    connection: Connection,
+    node: Annotated[str, typer.Argument(help="The node's id.")],
+    to: Annotated[Custody, typer.Argument(help="In whose hands it is now.")],
+    *,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Change a node's custody."""
+    response = connection.call(
+        connection.nodes.SetNodeCustody,
+        pb.SetNodeCustodyRequest(request_id=request_id(), node_id=node, custody=_CUSTODIES[to], reason=reason),
+    )
+    _show(response.node, as_json=as_json, title="Node changed")
+
+
+@app.command(
+    help=with_examples(
+        "Move a node within its site, or to another one: then its leases end, and it is in transit until somebody "
+        "says that it is installed.",
+        "node move ber1-n01 --rack r08 --reason 'row 3 rebuilt'",
+        "node move ber1-n01 --site muc1 --reason 'sold to Munich'",
+    )
+)
+@connected
+def move(
+    connection: Connection,
+    node: Annotated[str, typer.Argument(help="The node's id.")],
+    *,
+    site: Annotated[str, typer.Option(metavar="SITE", help="The site, where it is another one.")] = "",
+    rack: Annotated[str | None, typer.Option(metavar="NAME", help="The rack.")] = None,
+    power_zone: Annotated[str | None, typer.Option(metavar="ZONE", help="The power feed.")] = None,
+    cooling_zone: Annotated[str | None, typer.Option(metavar="ZONE", help="The cooling loop.")] = None,
+    network_zone: Annotated[str | None, typer.Option(metavar="ZONE", help="The network.")] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Move a node."""
+    response = connection.call(
+        connection.nodes.MoveNode,
+        pb.MoveNodeRequest(
+            request_id=request_id(),
+            node_id=node,
+            site_id=site,
+            rack=rack,
+            power_zone=power_zone,
+            cooling_zone=cooling_zone,
+            network_zone=network_zone,
+            reason=reason,
+        ),
+    )
+    _show(response.node, as_json=as_json, title="Node moved")
+
+
+@app.command(
+    help=with_examples(
+        "Exchange devices of a node. What is taken out never comes back; what comes in must be new to the estate. "
+        "The node's leases end.",
+        "node devices ber1-n01 --remove gpu3 --add gpu3=nvidia-gpu:41c7… --reason 'RMA 4711'",
+    )
+)
+@connected
+def devices(
+    connection: Connection,
+    node: Annotated[str, typer.Argument(help="The node's id.")],
+    *,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", metavar="SLOT", help="A slot to empty; repeat for each.")
+    ] = None,
+    add: Annotated[
+        list[str] | None, typer.Option("--add", metavar="SLOT=KIND:HEX", help="A device that comes in; repeat.")
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Exchange devices."""
+    response = connection.call(
+        connection.nodes.ChangeNodeDevices,
+        pb.ChangeNodeDevicesRequest(
+            request_id=request_id(),
+            node_id=node,
+            remove=remove or (),
+            add=[parse_device(text) for text in add or ()],
+            reason=reason,
+        ),
+    )
+    _show(response.node, as_json=as_json, title="Node changed")
+
+
+def custody_name(value: int) -> str:
+    """The word for a node's custody; ``unknown`` for one that this release does not know."""
+    return next((custody.value for custody, number in _CUSTODIES.items() if number == value), "unknown")
+
+
 def state_name(value: int) -> str:
     """The word for a node's state; ``unknown`` for one that this release does not know."""
     return next((state.value for state, number in _STATES.items() if number == value), "unknown")
@@ -167,6 +322,12 @@ def node_json(node: pb.Node) -> dict[str, Json]:
         "node": node.node_id,
         "site": node.site_id,
         "state": state_name(node.state),
+        "custody": custody_name(node.custody),
+        "partition": node.partition,
+        "rack": node.rack,
+        "power_zone": node.power_zone,
+        "cooling_zone": node.cooling_zone,
+        "network_zone": node.network_zone,
         "devices": {device.slot: f"{device.kind}:{device.value}" for device in node.devices},
     }
 
@@ -176,7 +337,10 @@ def _show(node: pb.Node, *, as_json: bool, title: str) -> None:
         output.print_json(node_json(node))
         return
     console = output.console()
-    console.print(f"{title}: {node.node_id} on {node.site_id}, {state_name(node.state)}", markup=False)
+    console.print(
+        f"{title}: {node.node_id} on {node.site_id}, {state_name(node.state)}, {custody_name(node.custody)}",
+        markup=False,
+    )
     output.print_table(
         ("slot", "kind", "identity"), ((device.slot, device.kind, device.value) for device in node.devices)
     )

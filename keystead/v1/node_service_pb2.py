@@ -24,31 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekeystead/v1/node_service.proto\x12\x0bkeystead.v1\";\n\x0e\x44\x65viceIdentity\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"}\n\x04Node\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12,\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1b.keystead.v1.DeviceIdentity\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.keystead.v1.NodeState\"G\n\x10\x45nrolNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x04node\x18\x02 \x01(\x0b\x32\x11.keystead.v1.Node\"4\n\x11\x45nrolNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Node\"q\n\x13SetNodeStateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.keystead.v1.NodeState\x12\x0e\n\x06reason\x18\x04 \x01(\t\"7\n\x14SetNodeStateResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.keystead.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*r\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ACTIVE\x10\x01\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x02\x12\x16\n\x12NODE_STATE_RETIRED\x10\x03\x32\xfa\x01\n\x0bNodeService\x12J\n\tEnrolNode\x12\x1d.keystead.v1.EnrolNodeRequest\x1a\x1e.keystead.v1.EnrolNodeResponse\x12S\n\x0cSetNodeState\x12 .keystead.v1.SetNodeStateRequest\x1a!.keystead.v1.SetNodeStateResponse\x12J\n\tListNodes\x12\x1d.keystead.v1.ListNodesRequest\x1a\x1e.keystead.v1.ListNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekeystead/v1/node_service.proto\x12\x0bkeystead.v1\";\n\x0e\x44\x65viceIdentity\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"\x89\x02\n\x04Node\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12,\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1b.keystead.v1.DeviceIdentity\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.keystead.v1.NodeState\x12\x11\n\tpartition\x18\x05 \x01(\t\x12)\n\x07\x63ustody\x18\x06 \x01(\x0e\x32\x18.keystead.v1.NodeCustody\x12\x0c\n\x04rack\x18\x07 \x01(\t\x12\x12\n\npower_zone\x18\x08 \x01(\t\x12\x14\n\x0c\x63ooling_zone\x18\t \x01(\t\x12\x14\n\x0cnetwork_zone\x18\n \x01(\t\"G\n\x10\x45nrolNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x04node\x18\x02 \x01(\x0b\x32\x11.keystead.v1.Node\"4\n\x11\x45nrolNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Node\"q\n\x13SetNodeStateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.keystead.v1.NodeState\x12\x0e\n\x06reason\x18\x04 \x01(\t\"7\n\x14SetNodeStateResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Node\"w\n\x15SetNodeCustodyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12)\n\x07\x63ustody\x18\x03 \x01(\x0e\x32\x18.keystead.v1.NodeCustody\x12\x0e\n\x06reason\x18\x04 \x01(\t\"9\n\x16SetNodeCustodyResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Node\"\xf3\x01\n\x0fMoveNodeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x11\n\x04rack\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x17\n\npower_zone\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x19\n\x0c\x63ooling_zone\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0cnetwork_zone\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x0e\n\x06reason\x18\x08 \x01(\tB\x07\n\x05_rackB\r\n\x0b_power_zoneB\x0f\n\r_cooling_zoneB\x0f\n\r_network_zone\"3\n\x10MoveNodeResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Node\"\x89\x01\n\x18\x43hangeNodeDevicesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0e\n\x06remove\x18\x03 \x03(\t\x12(\n\x03\x61\x64\x64\x18\x04 \x03(\x0b\x32\x1b.keystead.v1.DeviceIdentity\x12\x0e\n\x06reason\x18\x05 \x01(\t\"<\n\x19\x43hangeNodeDevicesResponse\x12\x1f\n\x04node\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListNodesResponse\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.keystead.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*r\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ACTIVE\x10\x01\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x02\x12\x16\n\x12NODE_STATE_RETIRED\x10\x03*\xa3\x01\n\x0bNodeCustody\x12\x1c\n\x18NODE_CUSTODY_UNSPECIFIED\x10\x00\x12\x1b\n\x17NODE_CUSTODY_IN_TRANSIT\x10\x01\x12\x1a\n\x16NODE_CUSTODY_INSTALLED\x10\x02\x12\x1c\n\x18NODE_CUSTODY_MAINTENANCE\x10\x03\x12\x1f\n\x1bNODE_CUSTODY_DECOMMISSIONED\x10\x04\x32\x82\x04\n\x0bNodeService\x12J\n\tEnrolNode\x12\x1d.keystead.v1.EnrolNodeRequest\x1a\x1e.keystead.v1.EnrolNodeResponse\x12S\n\x0cSetNodeState\x12 .keystead.v1.SetNodeStateRequest\x1a!.keystead.v1.SetNodeStateResponse\x12Y\n\x0eSetNodeCustody\x12\".keystead.v1.SetNodeCustodyRequest\x1a#.keystead.v1.SetNodeCustodyResponse\x12G\n\x08MoveNode\x12\x1c.keystead.v1.MoveNodeRequest\x1a\x1d.keystead.v1.MoveNodeResponse\x12\x62\n\x11\x43hangeNodeDevices\x12%.keystead.v1.ChangeNodeDevicesRequest\x1a&.keystead.v1.ChangeNodeDevicesResponse\x12J\n\tListNodes\x12\x1d.keystead.v1.ListNodesRequest\x1a\x1e.keystead.v1.ListNodesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keystead.v1.node_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=673
-  _globals['_NODESTATE']._serialized_end=787
+  _globals['_NODESTATE']._serialized_start=1495
+  _globals['_NODESTATE']._serialized_end=1609
+  _globals['_NODECUSTODY']._serialized_start=1612
+  _globals['_NODECUSTODY']._serialized_end=1775
   _globals['_DEVICEIDENTITY']._serialized_start=47
   _globals['_DEVICEIDENTITY']._serialized_end=106
-  _globals['_NODE']._serialized_start=108
-  _globals['_NODE']._serialized_end=233
-  _globals['_ENROLNODEREQUEST']._serialized_start=235
-  _globals['_ENROLNODEREQUEST']._serialized_end=306
-  _globals['_ENROLNODERESPONSE']._serialized_start=308
-  _globals['_ENROLNODERESPONSE']._serialized_end=360
-  _globals['_SETNODESTATEREQUEST']._serialized_start=362
-  _globals['_SETNODESTATEREQUEST']._serialized_end=475
-  _globals['_SETNODESTATERESPONSE']._serialized_start=477
-  _globals['_SETNODESTATERESPONSE']._serialized_end=532
-  _globals['_LISTNODESREQUEST']._serialized_start=534
-  _globals['_LISTNODESREQUEST']._serialized_end=591
-  _globals['_LISTNODESRESPONSE']._serialized_start=593
-  _globals['_LISTNODESRESPONSE']._serialized_end=671
-  _globals['_NODESERVICE']._serialized_start=790
-  _globals['_NODESERVICE']._serialized_end=1040
+  _globals['_NODE']._serialized_start=109
+  _globals['_NODE']._serialized_end=374
+  _globals['_ENROLNODEREQUEST']._serialized_start=376
+  _globals['_ENROLNODEREQUEST']._serialized_end=447
+  _globals['_ENROLNODERESPONSE']._serialized_start=449
+  _globals['_ENROLNODERESPONSE']._serialized_end=501
+  _globals['_SETNODESTATEREQUEST']._serialized_start=503
+  _globals['_SETNODESTATEREQUEST']._serialized_end=616
+  _globals['_SETNODESTATERESPONSE']._serialized_start=618
+  _globals['_SETNODESTATERESPONSE']._serialized_end=673
+  _globals['_SETNODECUSTODYREQUEST']._serialized_start=675
+  _globals['_SETNODECUSTODYREQUEST']._serialized_end=794
+  _globals['_SETNODECUSTODYRESPONSE']._serialized_start=796
+  _globals['_SETNODECUSTODYRESPONSE']._serialized_end=853
+  _globals['_MOVENODEREQUEST']._serialized_start=856
+  _globals['_MOVENODEREQUEST']._serialized_end=1099
+  _globals['_MOVENODERESPONSE']._serialized_start=1101
+  _globals['_MOVENODERESPONSE']._serialized_end=1152
+  _globals['_CHANGENODEDEVICESREQUEST']._serialized_start=1155
+  _globals['_CHANGENODEDEVICESREQUEST']._serialized_end=1292
+  _globals['_CHANGENODEDEVICESRESPONSE']._serialized_start=1294
+  _globals['_CHANGENODEDEVICESRESPONSE']._serialized_end=1354
+  _globals['_LISTNODESREQUEST']._serialized_start=1356
+  _globals['_LISTNODESREQUEST']._serialized_end=1413
+  _globals['_LISTNODESRESPONSE']._serialized_start=1415
+  _globals['_LISTNODESRESPONSE']._serialized_end=1493
+  _globals['_NODESERVICE']._serialized_start=1778
+  _globals['_NODESERVICE']._serialized_end=2292
 # @@protoc_insertion_point(module_scope)

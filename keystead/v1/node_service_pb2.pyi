@@ -13,10 +13,23 @@ class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NODE_STATE_ACTIVE: _ClassVar[NodeState]
     NODE_STATE_QUARANTINED: _ClassVar[NodeState]
     NODE_STATE_RETIRED: _ClassVar[NodeState]
+
+class NodeCustody(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NODE_CUSTODY_UNSPECIFIED: _ClassVar[NodeCustody]
+    NODE_CUSTODY_IN_TRANSIT: _ClassVar[NodeCustody]
+    NODE_CUSTODY_INSTALLED: _ClassVar[NodeCustody]
+    NODE_CUSTODY_MAINTENANCE: _ClassVar[NodeCustody]
+    NODE_CUSTODY_DECOMMISSIONED: _ClassVar[NodeCustody]
 NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_ACTIVE: NodeState
 NODE_STATE_QUARANTINED: NodeState
 NODE_STATE_RETIRED: NodeState
+NODE_CUSTODY_UNSPECIFIED: NodeCustody
+NODE_CUSTODY_IN_TRANSIT: NodeCustody
+NODE_CUSTODY_INSTALLED: NodeCustody
+NODE_CUSTODY_MAINTENANCE: NodeCustody
+NODE_CUSTODY_DECOMMISSIONED: NodeCustody
 
 class DeviceIdentity(_message.Message):
     __slots__ = ("slot", "kind", "value")
@@ -29,16 +42,28 @@ class DeviceIdentity(_message.Message):
     def __init__(self, slot: _Optional[str] = ..., kind: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("node_id", "site_id", "devices", "state")
+    __slots__ = ("node_id", "site_id", "devices", "state", "partition", "custody", "rack", "power_zone", "cooling_zone", "network_zone")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     SITE_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    CUSTODY_FIELD_NUMBER: _ClassVar[int]
+    RACK_FIELD_NUMBER: _ClassVar[int]
+    POWER_ZONE_FIELD_NUMBER: _ClassVar[int]
+    COOLING_ZONE_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ZONE_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     site_id: str
     devices: _containers.RepeatedCompositeFieldContainer[DeviceIdentity]
     state: NodeState
-    def __init__(self, node_id: _Optional[str] = ..., site_id: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[DeviceIdentity, _Mapping]]] = ..., state: _Optional[_Union[NodeState, str]] = ...) -> None: ...
+    partition: str
+    custody: NodeCustody
+    rack: str
+    power_zone: str
+    cooling_zone: str
+    network_zone: str
+    def __init__(self, node_id: _Optional[str] = ..., site_id: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[DeviceIdentity, _Mapping]]] = ..., state: _Optional[_Union[NodeState, str]] = ..., partition: _Optional[str] = ..., custody: _Optional[_Union[NodeCustody, str]] = ..., rack: _Optional[str] = ..., power_zone: _Optional[str] = ..., cooling_zone: _Optional[str] = ..., network_zone: _Optional[str] = ...) -> None: ...
 
 class EnrolNodeRequest(_message.Message):
     __slots__ = ("request_id", "node")
@@ -67,6 +92,70 @@ class SetNodeStateRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., node_id: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SetNodeStateResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
+
+class SetNodeCustodyRequest(_message.Message):
+    __slots__ = ("request_id", "node_id", "custody", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CUSTODY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node_id: str
+    custody: NodeCustody
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., node_id: _Optional[str] = ..., custody: _Optional[_Union[NodeCustody, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SetNodeCustodyResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
+
+class MoveNodeRequest(_message.Message):
+    __slots__ = ("request_id", "node_id", "site_id", "rack", "power_zone", "cooling_zone", "network_zone", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SITE_ID_FIELD_NUMBER: _ClassVar[int]
+    RACK_FIELD_NUMBER: _ClassVar[int]
+    POWER_ZONE_FIELD_NUMBER: _ClassVar[int]
+    COOLING_ZONE_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ZONE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node_id: str
+    site_id: str
+    rack: str
+    power_zone: str
+    cooling_zone: str
+    network_zone: str
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., node_id: _Optional[str] = ..., site_id: _Optional[str] = ..., rack: _Optional[str] = ..., power_zone: _Optional[str] = ..., cooling_zone: _Optional[str] = ..., network_zone: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class MoveNodeResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
+
+class ChangeNodeDevicesRequest(_message.Message):
+    __slots__ = ("request_id", "node_id", "remove", "add", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node_id: str
+    remove: _containers.RepeatedScalarFieldContainer[str]
+    add: _containers.RepeatedCompositeFieldContainer[DeviceIdentity]
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., node_id: _Optional[str] = ..., remove: _Optional[_Iterable[str]] = ..., add: _Optional[_Iterable[_Union[DeviceIdentity, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ChangeNodeDevicesResponse(_message.Message):
     __slots__ = ("node",)
     NODE_FIELD_NUMBER: _ClassVar[int]
     node: Node

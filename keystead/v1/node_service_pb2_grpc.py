@@ -45,6 +45,21 @@ class NodeServiceStub:
                 request_serializer=keystead_dot_v1_dot_node__service__pb2.SetNodeStateRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_node__service__pb2.SetNodeStateResponse.FromString,
                 _registered_method=True)
+        self.SetNodeCustody = channel.unary_unary(
+                '/keystead.v1.NodeService/SetNodeCustody',
+                request_serializer=keystead_dot_v1_dot_node__service__pb2.SetNodeCustodyRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_node__service__pb2.SetNodeCustodyResponse.FromString,
+                _registered_method=True)
+        self.MoveNode = channel.unary_unary(
+                '/keystead.v1.NodeService/MoveNode',
+                request_serializer=keystead_dot_v1_dot_node__service__pb2.MoveNodeRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_node__service__pb2.MoveNodeResponse.FromString,
+                _registered_method=True)
+        self.ChangeNodeDevices = channel.unary_unary(
+                '/keystead.v1.NodeService/ChangeNodeDevices',
+                request_serializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/keystead.v1.NodeService/ListNodes',
                 request_serializer=keystead_dot_v1_dot_node__service__pb2.ListNodesRequest.SerializeToString,
@@ -70,6 +85,27 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetNodeCustody(self, request, context):
+        """Says in whose hands a node's hardware is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveNode(self, request, context):
+        """Moves a node within its site or to another one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeNodeDevices(self, request, context):
+        """Exchanges devices of a node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Lists the nodes.
         """
@@ -89,6 +125,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.SetNodeState,
                     request_deserializer=keystead_dot_v1_dot_node__service__pb2.SetNodeStateRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_node__service__pb2.SetNodeStateResponse.SerializeToString,
+            ),
+            'SetNodeCustody': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetNodeCustody,
+                    request_deserializer=keystead_dot_v1_dot_node__service__pb2.SetNodeCustodyRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_node__service__pb2.SetNodeCustodyResponse.SerializeToString,
+            ),
+            'MoveNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveNode,
+                    request_deserializer=keystead_dot_v1_dot_node__service__pb2.MoveNodeRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_node__service__pb2.MoveNodeResponse.SerializeToString,
+            ),
+            'ChangeNodeDevices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeNodeDevices,
+                    request_deserializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -151,6 +202,87 @@ class NodeService:
             '/keystead.v1.NodeService/SetNodeState',
             keystead_dot_v1_dot_node__service__pb2.SetNodeStateRequest.SerializeToString,
             keystead_dot_v1_dot_node__service__pb2.SetNodeStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetNodeCustody(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.NodeService/SetNodeCustody',
+            keystead_dot_v1_dot_node__service__pb2.SetNodeCustodyRequest.SerializeToString,
+            keystead_dot_v1_dot_node__service__pb2.SetNodeCustodyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.NodeService/MoveNode',
+            keystead_dot_v1_dot_node__service__pb2.MoveNodeRequest.SerializeToString,
+            keystead_dot_v1_dot_node__service__pb2.MoveNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeNodeDevices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.NodeService/ChangeNodeDevices',
+            keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesRequest.SerializeToString,
+            keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,12 @@ class NodeServiceStub:
     """Enrols a node by the hardware identities of its CPU, GPUs and switches."""
     SetNodeState: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.SetNodeStateRequest, _node_service_pb2.SetNodeStateResponse]
     """Changes whether a node may receive keys."""
+    SetNodeCustody: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.SetNodeCustodyRequest, _node_service_pb2.SetNodeCustodyResponse]
+    """Says in whose hands a node's hardware is."""
+    MoveNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.MoveNodeRequest, _node_service_pb2.MoveNodeResponse]
+    """Moves a node within its site or to another one."""
+    ChangeNodeDevices: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ChangeNodeDevicesRequest, _node_service_pb2.ChangeNodeDevicesResponse]
+    """Exchanges devices of a node."""
     ListNodes: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]
     """Lists the nodes."""
 
@@ -41,6 +47,30 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _node_service_pb2.SetNodeStateResponse:
         """Changes whether a node may receive keys."""
+
+    @_abc_1.abstractmethod
+    def SetNodeCustody(
+        self,
+        request: _node_service_pb2.SetNodeCustodyRequest,
+        context: _grpc.ServicerContext,
+    ) -> _node_service_pb2.SetNodeCustodyResponse:
+        """Says in whose hands a node's hardware is."""
+
+    @_abc_1.abstractmethod
+    def MoveNode(
+        self,
+        request: _node_service_pb2.MoveNodeRequest,
+        context: _grpc.ServicerContext,
+    ) -> _node_service_pb2.MoveNodeResponse:
+        """Moves a node within its site or to another one."""
+
+    @_abc_1.abstractmethod
+    def ChangeNodeDevices(
+        self,
+        request: _node_service_pb2.ChangeNodeDevicesRequest,
+        context: _grpc.ServicerContext,
+    ) -> _node_service_pb2.ChangeNodeDevicesResponse:
+        """Exchanges devices of a node."""
 
     @_abc_1.abstractmethod
     def ListNodes(

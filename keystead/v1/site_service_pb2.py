@@ -25,23 +25,39 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekeystead/v1/site_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x04Site\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x10\n\x08\x66\x61\x63ility\x18\x03 \x01(\t\x12\x10\n\x08operator\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x10\x45nrolSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1f\n\x04site\x18\x02 \x01(\x0b\x32\x11.keystead.v1.Site\"4\n\x11\x45nrolSiteResponse\x12\x1f\n\x04site\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Site\"9\n\x10ListSitesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListSitesResponse\x12 \n\x05sites\x18\x01 \x03(\x0b\x32\x11.keystead.v1.Site\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa5\x01\n\x0bSiteService\x12J\n\tEnrolSite\x12\x1d.keystead.v1.EnrolSiteRequest\x1a\x1e.keystead.v1.EnrolSiteResponse\x12J\n\tListSites\x12\x1d.keystead.v1.ListSitesRequest\x1a\x1e.keystead.v1.ListSitesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekeystead/v1/site_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"8\n\x0fSignedStatement\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x03(\t\"\xaa\x02\n\x04Site\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x02 \x01(\t\x12\x10\n\x08\x66\x61\x63ility\x18\x03 \x01(\t\x12\x10\n\x08operator\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05state\x18\x06 \x01(\x0e\x32\x16.keystead.v1.SiteState\x12\x0e\n\x06serial\x18\x07 \x01(\x04\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\texposures\x18\t \x03(\t\x12\x16\n\x0e\x63\x65rtifications\x18\n \x03(\t\x12\x14\n\x0cnetwork_zone\x18\x0b \x01(\t\"`\n\x10\x45nrolSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x06record\x18\x03 \x01(\x0b\x32\x1c.keystead.v1.SignedStatementJ\x04\x08\x02\x10\x03R\x04site\"4\n\x11\x45nrolSiteResponse\x12\x1f\n\x04site\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Site\"T\n\x10RenewSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x06record\x18\x02 \x01(\x0b\x32\x1c.keystead.v1.SignedStatement\"4\n\x11RenewSiteResponse\x12\x1f\n\x04site\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Site\"I\n\x12SuspendSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"6\n\x13SuspendSiteResponse\x12\x1f\n\x04site\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Site\"!\n\x0eGetSiteRequest\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"`\n\x0fGetSiteResponse\x12\x1f\n\x04site\x18\x01 \x01(\x0b\x32\x11.keystead.v1.Site\x12,\n\x06record\x18\x02 \x01(\x0b\x32\x1c.keystead.v1.SignedStatement\"9\n\x10ListSitesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x11ListSitesResponse\x12 \n\x05sites\x18\x01 \x03(\x0b\x32\x11.keystead.v1.Site\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*p\n\tSiteState\x12\x1a\n\x16SITE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SITE_STATE_ACTIVE\x10\x01\x12\x18\n\x14SITE_STATE_SUSPENDED\x10\x02\x12\x16\n\x12SITE_STATE_RETIRED\x10\x03\x32\x89\x03\n\x0bSiteService\x12J\n\tEnrolSite\x12\x1d.keystead.v1.EnrolSiteRequest\x1a\x1e.keystead.v1.EnrolSiteResponse\x12J\n\tRenewSite\x12\x1d.keystead.v1.RenewSiteRequest\x1a\x1e.keystead.v1.RenewSiteResponse\x12P\n\x0bSuspendSite\x12\x1f.keystead.v1.SuspendSiteRequest\x1a .keystead.v1.SuspendSiteResponse\x12\x44\n\x07GetSite\x12\x1b.keystead.v1.GetSiteRequest\x1a\x1c.keystead.v1.GetSiteResponse\x12J\n\tListSites\x12\x1d.keystead.v1.ListSitesRequest\x1a\x1e.keystead.v1.ListSitesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keystead.v1.site_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SITE']._serialized_start=81
-  _globals['_SITE']._serialized_end=211
-  _globals['_ENROLSITEREQUEST']._serialized_start=213
-  _globals['_ENROLSITEREQUEST']._serialized_end=284
-  _globals['_ENROLSITERESPONSE']._serialized_start=286
-  _globals['_ENROLSITERESPONSE']._serialized_end=338
-  _globals['_LISTSITESREQUEST']._serialized_start=340
-  _globals['_LISTSITESREQUEST']._serialized_end=397
-  _globals['_LISTSITESRESPONSE']._serialized_start=399
-  _globals['_LISTSITESRESPONSE']._serialized_end=477
-  _globals['_SITESERVICE']._serialized_start=480
-  _globals['_SITESERVICE']._serialized_end=645
+  _globals['_SITESTATE']._serialized_start=1134
+  _globals['_SITESTATE']._serialized_end=1246
+  _globals['_SIGNEDSTATEMENT']._serialized_start=80
+  _globals['_SIGNEDSTATEMENT']._serialized_end=136
+  _globals['_SITE']._serialized_start=139
+  _globals['_SITE']._serialized_end=437
+  _globals['_ENROLSITEREQUEST']._serialized_start=439
+  _globals['_ENROLSITEREQUEST']._serialized_end=535
+  _globals['_ENROLSITERESPONSE']._serialized_start=537
+  _globals['_ENROLSITERESPONSE']._serialized_end=589
+  _globals['_RENEWSITEREQUEST']._serialized_start=591
+  _globals['_RENEWSITEREQUEST']._serialized_end=675
+  _globals['_RENEWSITERESPONSE']._serialized_start=677
+  _globals['_RENEWSITERESPONSE']._serialized_end=729
+  _globals['_SUSPENDSITEREQUEST']._serialized_start=731
+  _globals['_SUSPENDSITEREQUEST']._serialized_end=804
+  _globals['_SUSPENDSITERESPONSE']._serialized_start=806
+  _globals['_SUSPENDSITERESPONSE']._serialized_end=860
+  _globals['_GETSITEREQUEST']._serialized_start=862
+  _globals['_GETSITEREQUEST']._serialized_end=895
+  _globals['_GETSITERESPONSE']._serialized_start=897
+  _globals['_GETSITERESPONSE']._serialized_end=993
+  _globals['_LISTSITESREQUEST']._serialized_start=995
+  _globals['_LISTSITESREQUEST']._serialized_end=1052
+  _globals['_LISTSITESRESPONSE']._serialized_start=1054
+  _globals['_LISTSITESRESPONSE']._serialized_end=1132
+  _globals['_SITESERVICE']._serialized_start=1249
+  _globals['_SITESERVICE']._serialized_end=1642
 # @@protoc_insertion_point(module_scope)

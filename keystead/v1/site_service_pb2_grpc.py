@@ -40,6 +40,21 @@ class SiteServiceStub:
                 request_serializer=keystead_dot_v1_dot_site__service__pb2.EnrolSiteRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_site__service__pb2.EnrolSiteResponse.FromString,
                 _registered_method=True)
+        self.RenewSite = channel.unary_unary(
+                '/keystead.v1.SiteService/RenewSite',
+                request_serializer=keystead_dot_v1_dot_site__service__pb2.RenewSiteRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_site__service__pb2.RenewSiteResponse.FromString,
+                _registered_method=True)
+        self.SuspendSite = channel.unary_unary(
+                '/keystead.v1.SiteService/SuspendSite',
+                request_serializer=keystead_dot_v1_dot_site__service__pb2.SuspendSiteRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_site__service__pb2.SuspendSiteResponse.FromString,
+                _registered_method=True)
+        self.GetSite = channel.unary_unary(
+                '/keystead.v1.SiteService/GetSite',
+                request_serializer=keystead_dot_v1_dot_site__service__pb2.GetSiteRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_site__service__pb2.GetSiteResponse.FromString,
+                _registered_method=True)
         self.ListSites = channel.unary_unary(
                 '/keystead.v1.SiteService/ListSites',
                 request_serializer=keystead_dot_v1_dot_site__service__pb2.ListSitesRequest.SerializeToString,
@@ -52,7 +67,28 @@ class SiteServiceServicer:
     """
 
     def EnrolSite(self, request, context):
-        """Enrols a site.
+        """Enrols a site by its first signed record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewSite(self, request, context):
+        """Puts a newer signed record in the place of the present one; a suspended site is active again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendSite(self, request, context):
+        """Keeps all keys from a site until a newer record is signed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSite(self, request, context):
+        """Reads a site with its signed record.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +108,21 @@ def add_SiteServiceServicer_to_server(servicer, server):
                     servicer.EnrolSite,
                     request_deserializer=keystead_dot_v1_dot_site__service__pb2.EnrolSiteRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_site__service__pb2.EnrolSiteResponse.SerializeToString,
+            ),
+            'RenewSite': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewSite,
+                    request_deserializer=keystead_dot_v1_dot_site__service__pb2.RenewSiteRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_site__service__pb2.RenewSiteResponse.SerializeToString,
+            ),
+            'SuspendSite': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendSite,
+                    request_deserializer=keystead_dot_v1_dot_site__service__pb2.SuspendSiteRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_site__service__pb2.SuspendSiteResponse.SerializeToString,
+            ),
+            'GetSite': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSite,
+                    request_deserializer=keystead_dot_v1_dot_site__service__pb2.GetSiteRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_site__service__pb2.GetSiteResponse.SerializeToString,
             ),
             'ListSites': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSites,
@@ -107,6 +158,87 @@ class SiteService:
             '/keystead.v1.SiteService/EnrolSite',
             keystead_dot_v1_dot_site__service__pb2.EnrolSiteRequest.SerializeToString,
             keystead_dot_v1_dot_site__service__pb2.EnrolSiteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewSite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.SiteService/RenewSite',
+            keystead_dot_v1_dot_site__service__pb2.RenewSiteRequest.SerializeToString,
+            keystead_dot_v1_dot_site__service__pb2.RenewSiteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendSite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.SiteService/SuspendSite',
+            keystead_dot_v1_dot_site__service__pb2.SuspendSiteRequest.SerializeToString,
+            keystead_dot_v1_dot_site__service__pb2.SuspendSiteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.SiteService/GetSite',
+            keystead_dot_v1_dot_site__service__pb2.GetSiteRequest.SerializeToString,
+            keystead_dot_v1_dot_site__service__pb2.GetSiteResponse.FromString,
             options,
             channel_credentials,
             insecure,

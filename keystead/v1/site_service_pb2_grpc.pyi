@@ -17,7 +17,13 @@ class SiteServiceStub:
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
     EnrolSite: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.EnrolSiteRequest, _site_service_pb2.EnrolSiteResponse]
-    """Enrols a site."""
+    """Enrols a site by its first signed record."""
+    RenewSite: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.RenewSiteRequest, _site_service_pb2.RenewSiteResponse]
+    """Puts a newer signed record in the place of the present one; a suspended site is active again."""
+    SuspendSite: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.SuspendSiteRequest, _site_service_pb2.SuspendSiteResponse]
+    """Keeps all keys from a site until a newer record is signed."""
+    GetSite: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.GetSiteRequest, _site_service_pb2.GetSiteResponse]
+    """Reads a site with its signed record."""
     ListSites: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.ListSitesRequest, _site_service_pb2.ListSitesResponse]
     """Lists the sites."""
 
@@ -30,7 +36,31 @@ class SiteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _site_service_pb2.EnrolSiteRequest,
         context: _grpc.ServicerContext,
     ) -> _site_service_pb2.EnrolSiteResponse:
-        """Enrols a site."""
+        """Enrols a site by its first signed record."""
+
+    @_abc_1.abstractmethod
+    def RenewSite(
+        self,
+        request: _site_service_pb2.RenewSiteRequest,
+        context: _grpc.ServicerContext,
+    ) -> _site_service_pb2.RenewSiteResponse:
+        """Puts a newer signed record in the place of the present one; a suspended site is active again."""
+
+    @_abc_1.abstractmethod
+    def SuspendSite(
+        self,
+        request: _site_service_pb2.SuspendSiteRequest,
+        context: _grpc.ServicerContext,
+    ) -> _site_service_pb2.SuspendSiteResponse:
+        """Keeps all keys from a site until a newer record is signed."""
+
+    @_abc_1.abstractmethod
+    def GetSite(
+        self,
+        request: _site_service_pb2.GetSiteRequest,
+        context: _grpc.ServicerContext,
+    ) -> _site_service_pb2.GetSiteResponse:
+        """Reads a site with its signed record."""
 
     @_abc_1.abstractmethod
     def ListSites(

@@ -198,9 +198,11 @@ class TestNodes:
             assert nodes.get_with_site(connection, "node-1", share=share) == (NODE, SITE)
             with pytest.raises(NotFoundError, match="node 'none'"):
                 nodes.get_with_site(connection, "none", share=share)
-        assert nodes.find_by_identity(connection, "nvidia-gpu:02") == NODE
-        assert nodes.find_by_identity(connection, "nvidia-gpu:03") is None
-        assert nodes.resolve(connection, ["amd-chip-id:01", "x:1"]) == {"amd-chip-id:01": "node-1"}
+        assert nodes.find_by_identity(connection, "nvidia-gpu:02") == [NODE]
+        assert nodes.find_by_identity(connection, "nvidia-gpu:03") == []
+        assert nodes.enrolments(connection, ["amd-chip-id:01", "x:1"]) == {
+            "amd-chip-id:01": (nodes.Enrolment(node_id="node-1", partition="", slot="cpu0"),)
+        }
 
     def test_an_identity_is_enrolled_once_even_if_its_node_is_retired(self, connection: Connection) -> None:
         nodes.set_state(connection, "node-1", NodeState.RETIRED)

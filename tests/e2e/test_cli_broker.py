@@ -93,9 +93,7 @@ def test_serve_without_an_installation_says_how_to_make_one(tmp_path: Path, caps
 
 
 def test_sites_and_nodes(cli: Cli, tmp_path: Path) -> None:
-    site = cli.json(
-        "operator", "site", "enrol", "ber1", "--jurisdiction", "DE", "--facility", "Berlin 1", "--operator", "ACME"
-    )
+    site = cli.json("operator", "site", "enrol", str(signed_record(tmp_path, "ber1", capsys)))
     assert (site["site"], site["jurisdiction"]) == ("ber1", "DE")
     assert [each["site"] for each in cli.json("operator", "site", "list")] == ["ber1"]
     code, out, _ = cli("operator", "site", "list")

@@ -63,8 +63,13 @@ WRITES = {
     "AuthorizeJob",
     "EndJob",
     "EnrolSite",
+    "RenewSite",
+    "SuspendSite",
     "EnrolNode",
     "SetNodeState",
+    "SetNodeCustody",
+    "MoveNode",
+    "ChangeNodeDevices",
     "AcquireLease",
     "RenewLease",
     "ReturnLease",
@@ -290,13 +295,11 @@ def test_instants_out_of_range(shared: Shared, seconds: int) -> None:
     before = rows(factory)
     for name, call, field in (
         ("AuthorizeJobRequest", factory.stubs("acme-scheduler").jobs.AuthorizeJob, "expire_time"),
-        ("EnrolSiteRequest", factory.stubs("operator").sites.EnrolSite, "expire_time"),
         ("QueryRecordsRequest", factory.stubs("auditor").audit.QueryRecords, "start_time"),
     ):
         request = requests[name]
-        holder = request.site if name == "EnrolSiteRequest" else request
         for value in (Timestamp(seconds=seconds), Timestamp(seconds=factory.clock() + 9, nanos=5)):
-            getattr(holder, field).CopyFrom(value)
+            getattr(request, field).CopyFrom(value)
             refused = refusal(lambda call=call, request=request: call(request))
             assert refused.reason == "INVALID_REQUEST"
             assert refused.field.endswith(field)

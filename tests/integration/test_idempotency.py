@@ -60,14 +60,7 @@ def asset_request(name: str, **changes: Any) -> asset_service_pb2.RegisterAssetR
 def site_request(factory: Factory, site_id: str) -> site_service_pb2.EnrolSiteRequest:
     """A request to enrol a site."""
     return site_service_pb2.EnrolSiteRequest(
-        request_id=request_id(),
-        site={
-            "site_id": site_id,
-            "jurisdiction": "DE",
-            "facility": "hall",
-            "operator": "Factory GmbH",
-            "expire_time": Timestamp(seconds=factory.clock() + 60),
-        },  # type: ignore[arg-type]  # protobuf takes mappings
+        request_id=request_id(), record=factory.signed(factory.site_record(site_id, "DE", lifetime=60))
     )
 
 

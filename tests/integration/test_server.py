@@ -124,9 +124,8 @@ def test_a_stop_answers_what_is_under_way(make_factory: Callable[..., Factory]) 
     operator = factory.stubs("operator").sites
     request = site_service_pb2.EnrolSiteRequest(
         request_id=request_id(),
-        site={"site_id": "late-1", "jurisdiction": "DE", "facility": "hall", "operator": "us"},  # type: ignore[arg-type]
+        record=factory.signed(factory.site_record("late-1", "DE")),
     )
-    request.site.expire_time.seconds = factory.clock() + 600
     with stalled(factory):
         future = operator.EnrolSite.future(request, timeout=20)
         time.sleep(0.5)

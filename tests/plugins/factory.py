@@ -27,7 +27,10 @@ from attester.collect.simulated import SimulatedCollector
 from keybroker.broker import Broker
 from keybroker.config import BrokerConfig
 from keybroker.initialise import Installation, initialise
+from keybroker.keys.signing import SigningKey
 from keybroker.services.server import Server
+from keybroker.site_record import SiteRecord
+from keybroker.statements import Statement
 from keystead.binding import AssetRef, hpke_seal, owner_key_info
 from keystead.v1 import (
     asset_ref_pb2,
@@ -73,6 +76,10 @@ def write_reference_values(directory: Path, text: str) -> None:
     (directory / "reference.toml").write_text(text)
     signature = sign_detached(text.encode(), key=key, kind=REFERENCE_VALUES_TYPE)
     (directory / "reference.toml.jws").write_text(signature)
+
+
+AUTHORITIES = {name: SigningKey.generate() for name in ("facility", "legal")}
+"""The two parties that sign for sites in these factories."""
 
 
 def reference_toml(minimum: Any) -> str:
@@ -162,19 +169,37 @@ class Remote:
         """A node's client."""
         return attester.BrokerClient(f"localhost:{self.port}", tls=self.tls("node"))
 
-    def enrol_site(self, site_id: str, jurisdiction: str, *, lifetime: int = 30 * 86_400) -> None:
-        """Enrol a site."""
+    def site_record(self, site_id: str, jurisdiction: str, *, lifetime: int = 30 * 86_400, **changes: Any) -> Statement:
+        """A record of a site, not signed yet; `changes` are fields of it."""
+        now = self.clock()
+        body: dict[str, Any] = {
+            "site": site_id,
+            "serial": 1,
+            "jurisdiction": jurisdiction,
+            "facility": f"hall of {site_id}",
+            "operator": {"name": "Factory GmbH", "jurisdiction": jurisdiction.partition("-")[0], "lei": None},
+            "controllers": [],
+            "certifications": [],
+            "network_zone": "",
+            "valid_from": now - 60,
+            "valid_until": now + lifetime,
+        }
+        return SiteRecord.read(body | changes).statement(author="operator")
+
+    def signed(self, statement: Statement, *signers: str) -> site_service_pb2.SignedStatement:
+        """A statement that `signers` signed: both authorities where none is named."""
+        return site_service_pb2.SignedStatement(
+            statement=statement.payload,
+            signatures=[
+                statement.sign(AUTHORITIES[name].private_key, signer=name) for name in signers or sorted(AUTHORITIES)
+            ],
+        )
+
+    def enrol_site(self, site_id: str, jurisdiction: str, *, lifetime: int = 30 * 86_400, **changes: Any) -> None:
+        """Enrol a site under a record that two authorities signed."""
+        record = self.signed(self.site_record(site_id, jurisdiction, lifetime=lifetime, **changes))
         self.stubs("operator").sites.EnrolSite(
-            site_service_pb2.EnrolSiteRequest(
-                request_id=request_id(),
-                site=site_service_pb2.Site(
-                    site_id=site_id,
-                    jurisdiction=jurisdiction,
-                    facility=f"hall of {site_id}",
-                    operator="Factory GmbH",
-                    expire_time=Timestamp(seconds=self.clock() + lifetime),
-                ),
-            )
+            site_service_pb2.EnrolSiteRequest(request_id=request_id(), record=record)
         )
 
     def enrol_node(
@@ -337,6 +362,7 @@ def install(
         trust_domain="factory.test",
         tenants=["acme", "globex"],
         database=database,
+        authorities={name: key.public_pem() for name, key in AUTHORITIES.items()},
         now=int(time.time()),
     )
     names = []

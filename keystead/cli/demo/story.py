@@ -31,6 +31,8 @@ from audit.proof import ProofBundle, verify_bundle
 from audit.records import Kind, Record
 from audit.verify import verify_log
 from keybroker.initialise import Installation, initialise
+from keybroker.keys.signing import SigningKey
+from keybroker.site_record import SiteRecord
 from keystead.binding import AssetRef, hpke_seal, owner_key_info
 from keystead.cli import instants, output
 from keystead.cli.connection import Connection, request_id, to_timestamp
@@ -110,6 +112,7 @@ class Story:
         self._sealed = folder / "sealed"
         self._tensors: dict[str, Tensor] = {}
         self._manifest: Manifest | None = None
+        self._authorities = {name: SigningKey.generate() for name in ("facility", "legal")}
 
     def tell(self) -> None:
         """Tell it all. What goes otherwise than told is in the narrator's outcomes.
@@ -164,6 +167,7 @@ class Story:
             name=BROKER,
             tenants=(TENANT,),
             listen=f"127.0.0.1:{free_port()}",
+            authorities={name: key.public_pem() for name, key in self._authorities.items()},
             now=instants.now(),
         )
         amd, nvidia, crls = factory.write(installation.directory / "simulated")
@@ -171,19 +175,28 @@ class Story:
         return installation
 
     def _enrol(self, operator: Connection, factory: Factory) -> None:
-        expires = to_timestamp(instants.now() + _SITE_DAYS * 86_400)
+        begins = instants.now()
         for site, (jurisdiction, facility, runs_it) in SITES.items():
+            record = SiteRecord.read(
+                {
+                    "site": site,
+                    "serial": 1,
+                    "jurisdiction": jurisdiction,
+                    "facility": facility,
+                    "operator": {"name": runs_it, "jurisdiction": jurisdiction, "lei": None},
+                    "controllers": [],
+                    "certifications": [],
+                    "network_zone": "",
+                    "valid_from": begins,
+                    "valid_until": begins + _SITE_DAYS * 86_400,
+                }
+            ).statement(author="operator")
+            signatures = [record.sign(key.private_key, signer=name) for name, key in self._authorities.items()]
             operator.call(
                 operator.sites.EnrolSite,
                 site_service_pb2.EnrolSiteRequest(
                     request_id=request_id(),
-                    site=site_service_pb2.Site(
-                        site_id=site,
-                        jurisdiction=jurisdiction,
-                        facility=facility,
-                        operator=runs_it,
-                        expire_time=expires,
-                    ),
+                    record=site_service_pb2.SignedStatement(statement=record.payload, signatures=signatures),
                 ),
             )
         for machine in factory.machines.values():
@@ -202,7 +215,9 @@ class Story:
                 ),
             )
         self._narrator.says(
-            "operator", "enrols two sites and four nodes by the identities burnt into their hardware, not by name"
+            "operator",
+            "enrols two sites, each under a record that two parties signed, and four nodes by the identities burnt "
+            "into their hardware, not by name",
         )
         self._narrator.table(
             ("node", "site", "law", "hardware (simulated)", "CPU identity"),

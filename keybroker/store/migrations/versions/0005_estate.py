@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0001"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -63,8 +63,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("identity", name=op.f("pk_host")),
     )
     op.execute(
-        "INSERT INTO host (identity, partitioned) "
-        "SELECT identity, (1 = 0) FROM node_identity WHERE slot = 'cpu0'"
+        "INSERT INTO host (identity, partitioned) SELECT identity, (1 = 0) FROM node_identity WHERE slot = 'cpu0'"
     )
     # Its primary key changes, which SQLite cannot: the rows step aside while the table is made anew.
     op.execute("CREATE TABLE node_identity_aside AS SELECT identity, node_id, slot FROM node_identity")
