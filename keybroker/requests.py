@@ -12,7 +12,6 @@ from keystead.binding import BindingError, check_id
 MAX_LIST: Final = 256
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _REQUEST_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
-_JURISDICTION: Final = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?\Z")
 _TEXT: Final = re.compile(r"[ -~]{1,200}\Z")
 
 
@@ -54,13 +53,6 @@ def declared(value: str, field: str, *, known: Container[str]) -> str:
     """Nothing, or one of the names in `known`."""
     if value and value not in known:
         raise InvalidRequestError(field, f"{value!a:.60} is none of those there are; see the reference of the API")
-    return value
-
-
-def jurisdiction(value: str, field: str, *, known: Container[str]) -> str:
-    """A country of ISO 3166-1 (alpha-2) or a subdivision of ISO 3166-2 that the release policy knows."""
-    if not _JURISDICTION.match(value) or value not in known:
-        raise InvalidRequestError(field, f"{value!r:.40} is not an ISO 3166-1 alpha-2 or ISO 3166-2 code")
     return value
 
 

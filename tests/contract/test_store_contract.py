@@ -164,10 +164,13 @@ class TestSites:
 
     def test_changes(self, connection: Connection) -> None:
         assert sites.set_state(connection, "oslo-1", SiteState.SUSPENDED).state is SiteState.SUSPENDED
-        assert sites.set_valid_until(connection, "oslo-1", 7).valid_until == 7
+        changed = replace(SITE, serial=2, valid_from=3, valid_until=7, exposures=("LU", "NO"), certifications=("c5",))
+        sites.replace(connection, changed)
+        assert sites.get(connection, "oslo-1") == sites.lock(connection, "oslo-1") == changed
         for change in (
             lambda: sites.set_state(connection, "none", SiteState.RETIRED),
-            lambda: sites.set_valid_until(connection, "none", 7),
+            lambda: sites.replace(connection, replace(SITE, site_id="none")),
+            lambda: sites.lock(connection, "none"),
             lambda: sites.get(connection, "none"),
         ):
             with pytest.raises(NotFoundError, match="site 'none'"):

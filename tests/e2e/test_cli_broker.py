@@ -19,6 +19,9 @@ CHIP = "9f" * 64
 GPU = "41" + "0c" * 8
 
 
+AUTHORITIES = ("facility", "legal")
+
+
 class Cli:
     """Runs command lines as the clients of one installation."""
 
@@ -32,6 +35,10 @@ class Cli:
         captured = self._capsys.readouterr()
         return code, captured.out, captured.err
 
+    def drain(self) -> str:
+        """What was printed since the last time."""
+        return self._capsys.readouterr().out
+
     def json(self, client: str, *arguments: str, code: int = 0) -> Any:
         got, out, err = self(client, *arguments, "--json")
         assert got == code, out + err
@@ -43,9 +50,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A running broker that `keystead init` and `keystead serve` made."""
     folder = tmp_path_factory.mktemp("cli")
     target = folder / "broker"
-    assert (
-        run(["init", str(target), "--tenant", "acme", "--tenant", "beta", "--listen", f"127.0.0.1:{free_port()}"]) == 0
-    )
+    arguments = ["init", str(target), "--tenant", "acme", "--tenant", "beta", "--listen", f"127.0.0.1:{free_port()}"]
+    for name in AUTHORITIES:
+        assert run(["site", "key", str(folder / f"{name}.pem")]) == 0
+        arguments += ["--authority", f"{name}={folder / f'{name}.pem.pub'}"]
+    assert run(arguments) == 0
     probe = Profile.load(target / "clients" / "operator.toml")
     with BrokerProcess(target, log=folder / "broker.log", probe=probe) as broker:
         broker.start()
@@ -92,9 +101,22 @@ def test_serve_without_an_installation_says_how_to_make_one(tmp_path: Path, caps
     assert "keystead init" in capsys.readouterr().err
 
 
+def signed_record(cli: Cli, folder: Path, site: str, *, serial: int = 1) -> Path:
+    """A record of a site that two authorities signed."""
+    file = folder / f"{site}-{serial}.json"
+    arguments = ["site", "record", site, "--serial", str(serial), "--jurisdiction", "DE-BE", "--facility", "Berlin 1"]
+    arguments += ["--operator", "ACME GmbH:DE", "--controller", "ACME Holding:LU", "--author", "alice"]
+    assert run([*arguments, "--out", str(file)]) == 0
+    for name in AUTHORITIES:
+        key = cli.installation.parent / f"{name}.pem"
+        assert run(["site", "sign", str(file), "--key", str(key), "--name", name, "--yes"]) == 0
+    cli.drain()
+    return file
+
+
 def test_sites_and_nodes(cli: Cli, tmp_path: Path) -> None:
-    site = cli.json("operator", "site", "enrol", str(signed_record(tmp_path, "ber1", capsys)))
-    assert (site["site"], site["jurisdiction"]) == ("ber1", "DE")
+    site = cli.json("operator", "site", "enrol", str(signed_record(cli, tmp_path, "ber1")))
+    assert (site["site"], site["jurisdiction"], site["exposures"]) == ("ber1", "DE-BE", ["DE", "LU"])
     assert [each["site"] for each in cli.json("operator", "site", "list")] == ["ber1"]
     code, out, _ = cli("operator", "site", "list")
     assert code == 0

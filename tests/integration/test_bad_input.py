@@ -188,13 +188,8 @@ def good_requests(factory: Factory, ref: AssetRef) -> dict[str, Any]:
     info = owner_key_info(broker="keys", ref=AssetRef(ref.asset, 2), key_id="k2")
     key = hpke_seal(b"k" * 32, public_key=wrapping.hpke_key, info=info)
     acquire = acquire_request(factory, "node-a", authorized, ref)
-    site = {
-        "site_id": "ham-1",
-        "jurisdiction": "DE",
-        "facility": "hall",
-        "operator": "Factory GmbH",
-        "expire_time": Timestamp(seconds=factory.clock() + 600),
-    }
+    record = factory.signed(factory.site_record("ham-1", "DE"))
+    newer = factory.signed(factory.site_record("ham-1", "DE", serial=2))
     device = {"slot": "cpu0", "kind": "amd-chip-id", "value": "cd" * 64}
     common = {"request_id": request_id()}
     made = [
@@ -233,16 +228,26 @@ def good_requests(factory: Factory, ref: AssetRef) -> dict[str, Any]:
             **common, node={"node_id": "node-new", "site_id": "fra-1", "devices": [device]}
         ),
         node_service_pb2.SetNodeStateRequest(**common, node_id="node-none", state=1, reason="why"),
+        node_service_pb2.SetNodeCustodyRequest(**common, node_id="node-none", custody=1, reason="why"),
+        node_service_pb2.MoveNodeRequest(**common, node_id="node-none", site_id="fra-1", rack="r1", reason="why"),
+        node_service_pb2.ChangeNodeDevicesRequest(
+            **common,
+            node_id="node-none",
+            remove=["gpu0"],
+            add=[{"slot": "gpu0", "kind": "nvidia-gpu", "value": "cd" * 8}],
+            reason="why",
+        ),
         node_service_pb2.ListNodesRequest(),
-        site_service_pb2.EnrolSiteRequest(**common, site=site),
+        site_service_pb2.EnrolSiteRequest(**common, record=record),
+        site_service_pb2.RenewSiteRequest(**common, record=newer),
+        site_service_pb2.SuspendSiteRequest(**common, site_id="site-none", reason="why"),
+        site_service_pb2.GetSiteRequest(site_id="site-none"),
         site_service_pb2.ListSitesRequest(),
     ]
     return {f"{type(request).__name__}{number}": request for number, request in enumerate(made)}
 
 
 FREE_TEXT = {
-    ("site", "facility"): {"quote", "dots", "blank"},
-    ("site", "operator"): {"quote", "dots", "blank"},
     ("reason",): {"quote", "dots", "blank"},
 }
 """Fields that take what others refuse: one line of printable ASCII."""

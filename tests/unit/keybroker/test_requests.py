@@ -24,10 +24,6 @@ BAD = {
         requests.asset_name,
         ["", "acme", "acme/", "/x", "acme/a/b", "Acme/x", "acme/X", "acme/x\n", "acme/ü", "acme/" + "a" * 64, ".a/b"],
     ),
-    "jurisdiction": (
-        lambda text: requests.jurisdiction(text, "f", known=KNOWN),
-        ["", "de", "DEU", "D", "DE-", "DE-BYXX", "EU-", "DE\n", "ＤＥ"],
-    ),
     "declared": (lambda text: requests.declared(text, "f", known=KNOWN), ["de", "*", "EU\n", "FR-"]),
     "text": (lambda text: requests.text(text, "f"), ["", "a\nb", "a" * 201, "é", "\x1b[0m", "\x7f"]),
     "page_token": (requests.page_token, [" ", "\0", "a b", "a" * 256]),
@@ -56,7 +52,6 @@ def test_any_text_is_taken_as_it_is_or_refused(text: str) -> None:
 def test_what_is_taken() -> None:
     assert requests.request_id("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
     assert requests.asset_name("acme/llama-3.1_70b") == "acme/llama-3.1_70b"
-    assert requests.jurisdiction("DE-BY", "f", known=KNOWN) == "DE-BY"
     assert [requests.declared(text, "f", known=KNOWN) for text in ("", "DE")] == ["", "DE"]
     assert requests.page_token("") == ""
     assert requests.names(["b", "a"], "f") == ("a", "b")

@@ -260,7 +260,7 @@ def test_a_real_pack_runs_into_its_limits(node_evidence: AppraisalInput) -> None
     large = node_evidence.model_copy(update={"devices": (cpu.model_copy(update={"claims": claims}),)}).to_input()
     pack = default_bundle("appraisal")
     with pytest.raises(PolicyLimitError, match="out of fuel"):
-        PolicyEngine(pack, fuel=3_000_000).evaluate(large)
+        PolicyEngine(pack, fuel=12_000_000).evaluate(large)
     with pytest.raises(PolicyLimitError, match="memory"):
         PolicyEngine(pack, memory_limit=2 << 20).evaluate(large)
     assert PolicyEngine(pack).evaluate(large).allow
