@@ -189,10 +189,16 @@ class Broker:
         """A connection that can only read."""
         return read(self.engine)
 
-    def commit(self, unit: Callable[[Connection], T], *, order: str = "") -> T:
-        """Run `unit` in a transaction; returns once it is durable (`GroupCommitter.submit`)."""
+    def commit(self, unit: Callable[[Connection], T], *, order: str = "", timeout: float = COMMIT_TIMEOUT) -> T:
+        """Run `unit` in a transaction; returns once it is durable (`GroupCommitter.submit`).
+
+        Args:
+            unit: the work.
+            order: units that have to wait for one another anyway.
+            timeout: seconds to wait at most; the call's own deadline may come first.
+        """
         until = _DEADLINE.get()
-        left = COMMIT_TIMEOUT if until is None else min(COMMIT_TIMEOUT, until - time.monotonic())
+        left = timeout if until is None else min(timeout, until - time.monotonic())
         if left <= 0:
             raise StoreTimeoutError(timeout=0, outcome_unknown=False)
         return self.committer.submit(unit, left, order=order)
@@ -207,6 +213,7 @@ class Broker:
         request_digest: bytes,
         now: int,
         order: str = "",
+        timeout: float = COMMIT_TIMEOUT,
     ) -> bytes:
         """Run a mutation once per `request_id` of `caller`; a repeat gets the first answer.
 
@@ -218,6 +225,7 @@ class Broker:
             request_digest: SHA-256 of the request, so that another request under the same id is refused.
             now: integer seconds since the Unix epoch.
             order: as for `commit`.
+            timeout: as for `commit`.
 
         Raises:
             RequestMismatchError: the id was used for another request.
@@ -242,7 +250,7 @@ class Broker:
             return response
 
         try:
-            return self.commit(guarded, order=order)
+            return self.commit(guarded, order=order, timeout=timeout)
         except RequestAnsweredError as error:
             return error.response
         except (AlreadyExistsError, StateConflictError, InvalidRequestError):

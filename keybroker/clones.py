@@ -58,27 +58,31 @@ def raise_cloned(broker: Broker, *, standing: Standing, present: bool, caller: P
     _raise(broker, record, identities=standing.cloned, seen="evidence")
 
 
-def raise_enrolled_twice(broker: Broker, *, identity: str, node_id: str, caller: Principal, now: int) -> None:
-    """Raise an identity that somebody tried to enrol a second time.
+def raise_enrolled_twice(
+    broker: Broker, *, identities: Sequence[str], node_id: str, caller: Principal, now: int
+) -> None:
+    """Raise identities that somebody tried to enrol a second time.
 
     Args:
         broker: the running broker.
-        identity: ``kind:value``.
-        node_id: the node that has it; empty where that is not known.
+        identities: ``kind:value``; a record's worth at most.
+        node_id: the node that has them; empty where they are several nodes'.
         caller: who tried.
         now: integer seconds since the Unix epoch.
     """
+    if not identities:
+        return
     record = Record.build(
         kind=Kind.IDENTITY_CLONED,
         time=now,
         actor=actor(caller),
         node=node_id or None,
-        hardware=(identity,),
+        hardware=tuple(identities),
         result=Result.DENIED,
         reasons=(CLONED,),
         detail={"seen": "enrolment"},
     )
-    _raise(broker, record, identities=(identity,), seen="enrolment")
+    _raise(broker, record, identities=identities, seen="enrolment")
 
 
 def _raise(broker: Broker, record: Record, *, identities: Sequence[str], seen: str) -> None:

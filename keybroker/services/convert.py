@@ -17,6 +17,7 @@ from keybroker.constraints import Areas, Assurance, Constraints, parsed
 from keybroker.errors import InvalidRequestError
 from keybroker.grants import SignedGrant
 from keybroker.jobs import JobView
+from keybroker.node_import import Imported
 from keybroker.release import WrappedKey
 from keybroker.store.assets import AssetRow, AssetVersionRow
 from keybroker.store.leases import LeaseRow
@@ -369,6 +370,21 @@ def node_message(row: NodeRow) -> node_service_pb2.Node:
         power_zone=row.power_zone,
         cooling_zone=row.cooling_zone,
         network_zone=row.network_zone,
+    )
+
+
+def import_message(outcome: Imported) -> node_service_pb2.ImportNodesResponse:
+    """What became of an import."""
+    return node_service_pb2.ImportNodesResponse(
+        nodes=outcome.nodes,
+        devices=outcome.devices,
+        problems=[
+            node_service_pb2.ImportProblem(
+                line=problem.line, field=problem.field, code=problem.code, message=problem.message
+            )
+            for problem in outcome.problems
+        ],
+        problem_count=outcome.problem_count,
     )
 
 

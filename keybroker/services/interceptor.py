@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -50,7 +50,9 @@ class StatusInterceptor(_Interceptor):
         """
         handler = continuation(handler_call_details)
         method: str = handler_call_details.method
-        inner = None if handler is None else handler.unary_unary or handler.unary_stream
+        inner = None
+        if handler is not None:
+            inner = handler.unary_unary or handler.unary_stream or handler.stream_unary
         if handler is None or not method.startswith(_OWN) or inner is None:
             return handler
 
@@ -67,16 +69,20 @@ class StatusInterceptor(_Interceptor):
             started = time.perf_counter()
             try:
                 with deadline(context.time_remaining()):
-                    response = inner(_readable(request), context)
+                    response = inner(
+                        _all_readable(request) if handler.request_streaming else _readable(request), context
+                    )
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
                 _finish(method, error, started)
                 _abort(context, error)
             _finish(method, None, started)
             return response
 
-        wrap = (
-            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        )
+        wrap = grpc.unary_unary_rpc_method_handler
+        if handler.response_streaming:
+            wrap = grpc.unary_stream_rpc_method_handler
+        elif handler.request_streaming:
+            wrap = grpc.stream_unary_rpc_method_handler
         return wrap(call, request_deserializer=read, response_serializer=handler.response_serializer)
 
 
@@ -84,6 +90,11 @@ def _readable(request: Any) -> Any:
     if isinstance(request, InvalidRequestError):
         raise request
     return request
+
+
+def _all_readable(requests: Iterator[Any]) -> Iterator[Any]:
+    for request in requests:
+        yield _readable(request)
 
 
 def _finish(method: str, error: Exception | None, started: float) -> None:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import grpc
 from sqlalchemy import Connection
 
 from keybroker import estate, requests
 from keybroker.clones import raise_enrolled_twice
-from keybroker.errors import IdentityEnrolledError
+from keybroker.errors import IdentityEnrolledError, InvalidRequestError
+from keybroker.node_import import Staging
 from keybroker.principals import Principal, Role
 from keybroker.services import convert
 from keybroker.services.adapter import Adapter
 from keybroker.store import nodes
+from keystead.binding import sha256
 from keystead.v1 import (
     node_service_pb2,
     node_service_pb2_grpc,
 )
+
+IMPORT_TIMEOUT: Final = 600.0
+"""Seconds that an import waits for its one transaction."""
 
 
 class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
@@ -156,13 +162,57 @@ class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
                 now=now,
             )
 
+    def ImportNodes(
+        self, request_iterator: Iterator[node_service_pb2.ImportNodesRequest], context: grpc.ServicerContext
+    ) -> node_service_pb2.ImportNodesResponse:
+        """Enrol many nodes, all or none."""
+        caller = self.caller(context, Role.OPERATOR)
+        now = self.broker.clock()
+        first = next(request_iterator, None)
+        if first is None or first.WhichOneof("part") != "start":
+            raise InvalidRequestError("start", "the first message of an import says how to import")
+        request_id = requests.request_id(first.start.request_id)
+        with Staging() as staging:
+            for message in request_iterator:
+                if message.WhichOneof("part") != "nodes":
+                    raise InvalidRequestError("nodes", "every message of an import but the first brings nodes")
+                for each in message.nodes.nodes:
+                    _stage(staging, each, now=now)
+            digest = sha256(staging.digest() + (b"dry run" if first.start.dry_run else b"import"))
+            method = type(first).__name__
+            known = self.broker.answered(caller=caller, request_id=request_id, method=method, request_digest=digest)
+            if known is None:
+                with self.broker.read() as connection:
+                    outcome = staging.check(connection)
+                if outcome.problem_count or first.start.dry_run:
+                    if not first.start.dry_run:
+                        raise_enrolled_twice(self.broker, identities=outcome.cloned, node_id="", caller=caller, now=now)
+                    return convert.import_message(outcome)
+
+                def unit(connection: Connection) -> bytes:
+                    staging.enrol(connection, caller=caller, now=now)
+                    return convert.import_message(outcome).SerializeToString(deterministic=True)
+
+                known = self.broker.once(
+                    unit,
+                    caller=caller,
+                    request_id=request_id,
+                    method=method,
+                    request_digest=digest,
+                    now=now,
+                    timeout=IMPORT_TIMEOUT,
+                )
+        return node_service_pb2.ImportNodesResponse.FromString(known)
+
     @contextmanager
     def _raising_clones(self, caller: Principal, *, now: int) -> Iterator[None]:
         """Within the block, an identity that is enrolled a second time is raised before it is refused."""
         try:
             yield
         except IdentityEnrolledError as error:
-            raise_enrolled_twice(self.broker, identity=error.identity, node_id=error.node_id, caller=caller, now=now)
+            raise_enrolled_twice(
+                self.broker, identities=[error.identity], node_id=error.node_id, caller=caller, now=now
+            )
             raise
 
     def ListNodes(
@@ -177,3 +227,17 @@ class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
             nodes=[convert.node_message(row) for row in rows],
             next_page_token=rows[-1].node_id if len(rows) == limit else "",
         )
+
+
+def _stage(staging: Staging, message: node_service_pb2.ImportedNode, *, now: int) -> None:
+    """Stage a node, or note why it cannot be."""
+    slots = [device.slot for device in message.node.devices]
+    if message.device_lines and len(message.device_lines) != len(slots):
+        raise InvalidRequestError("nodes.device_lines", "not one for each device")
+    try:
+        row = convert.node_row(message.node, "node", now=now)
+    except InvalidRequestError as error:
+        staging.refuse(message.line, error.field, error.code, str(error))
+        return
+    at = dict(zip(slots, message.device_lines, strict=False))
+    staging.add(message.line, row, device_lines=[at[device.slot] for device in row.devices] if at else ())

@@ -97,6 +97,23 @@ class Connection:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
+    def send(
+        self,
+        method: grpc.StreamUnaryMultiCallable[Request, Response],
+        requests: Iterator[Request],
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """Call a method that takes several messages, with a time limit of its own where one is given.
+
+        Raises:
+            attester.errors.AttesterError: the broker refused, or could not be reached in time.
+        """
+        try:
+            return method(requests, timeout=timeout or self._timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
         """Call a method that answers with several messages.
 

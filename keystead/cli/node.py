@@ -35,6 +35,13 @@ class State(StrEnum):
     RETIRED = "retired"
 
 
+class Form(StrEnum):
+    """What a file of nodes is."""
+
+    CSV = "csv"
+    JSON = "json"
+
+
 class Custody(StrEnum):
     """In whose hands a node's hardware is."""
 
@@ -151,6 +158,38 @@ def enrol(
         ),
     )
     _show(response.node, as_json=as_json, title="Node enrolled")
+
+
+@app.command(
+    "import",
+    help=with_examples(
+        "Enrol many nodes from a CSV or JSON file, all or none; - reads standard input. Every mistake is told by its "
+        "line. Repeating an import with its --request-id is safe.",
+        "node import hall-7.csv --dry-run",
+        "node import hall-7.csv",
+        "inventory | keystead node import - --format json",
+    ),
+)
+@connected
+def import_(
+    connection: Connection,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or JSON, see docs/operations.md; - is stdin.")],
+    *,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="What the file is; by its name where this is not given.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")] = False,
+    request: Annotated[
+        str | None, typer.Option("--request-id", metavar="UUID", help="The id of an import to repeat.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Enrol many nodes."""
+    from keystead.cli.node_import import import_nodes
+
+    import_nodes(
+        connection, file, form=form.value if form else None, dry_run=dry_run, request_id=request, as_json=as_json
+    )
 
 
 @app.command("list", help=with_examples("List the enrolled nodes.", "node list", "node list --json"))

@@ -161,6 +161,62 @@ class ChangeNodeDevicesResponse(_message.Message):
     node: Node
     def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
 
+class ImportNodesRequest(_message.Message):
+    __slots__ = ("start", "nodes")
+    START_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    start: ImportStart
+    nodes: ImportedNodes
+    def __init__(self, start: _Optional[_Union[ImportStart, _Mapping]] = ..., nodes: _Optional[_Union[ImportedNodes, _Mapping]] = ...) -> None: ...
+
+class ImportStart(_message.Message):
+    __slots__ = ("request_id", "dry_run")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    dry_run: bool
+    def __init__(self, request_id: _Optional[str] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
+class ImportedNodes(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[ImportedNode]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[ImportedNode, _Mapping]]] = ...) -> None: ...
+
+class ImportedNode(_message.Message):
+    __slots__ = ("line", "node", "device_lines")
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_LINES_FIELD_NUMBER: _ClassVar[int]
+    line: int
+    node: Node
+    device_lines: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, line: _Optional[int] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., device_lines: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ImportProblem(_message.Message):
+    __slots__ = ("line", "field", "code", "message")
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    line: int
+    field: str
+    code: str
+    message: str
+    def __init__(self, line: _Optional[int] = ..., field: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class ImportNodesResponse(_message.Message):
+    __slots__ = ("nodes", "devices", "problems", "problem_count")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    nodes: int
+    devices: int
+    problems: _containers.RepeatedCompositeFieldContainer[ImportProblem]
+    problem_count: int
+    def __init__(self, nodes: _Optional[int] = ..., devices: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[ImportProblem, _Mapping]]] = ..., problem_count: _Optional[int] = ...) -> None: ...
+
 class ListNodesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]

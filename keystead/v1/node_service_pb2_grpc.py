@@ -60,6 +60,11 @@ class NodeServiceStub:
                 request_serializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesResponse.FromString,
                 _registered_method=True)
+        self.ImportNodes = channel.stream_unary(
+                '/keystead.v1.NodeService/ImportNodes',
+                request_serializer=keystead_dot_v1_dot_node__service__pb2.ImportNodesRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_node__service__pb2.ImportNodesResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/keystead.v1.NodeService/ListNodes',
                 request_serializer=keystead_dot_v1_dot_node__service__pb2.ListNodesRequest.SerializeToString,
@@ -106,6 +111,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportNodes(self, request_iterator, context):
+        """Enrols many nodes, all or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Lists the nodes.
         """
@@ -140,6 +152,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ChangeNodeDevices,
                     request_deserializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesResponse.SerializeToString,
+            ),
+            'ImportNodes': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportNodes,
+                    request_deserializer=keystead_dot_v1_dot_node__service__pb2.ImportNodesRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_node__service__pb2.ImportNodesResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -283,6 +300,33 @@ class NodeService:
             '/keystead.v1.NodeService/ChangeNodeDevices',
             keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesRequest.SerializeToString,
             keystead_dot_v1_dot_node__service__pb2.ChangeNodeDevicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportNodes(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/keystead.v1.NodeService/ImportNodes',
+            keystead_dot_v1_dot_node__service__pb2.ImportNodesRequest.SerializeToString,
+            keystead_dot_v1_dot_node__service__pb2.ImportNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,8 @@ class NodeServiceStub:
     """Moves a node within its site or to another one."""
     ChangeNodeDevices: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ChangeNodeDevicesRequest, _node_service_pb2.ChangeNodeDevicesResponse]
     """Exchanges devices of a node."""
+    ImportNodes: _grpc.StreamUnaryMultiCallable[_node_service_pb2.ImportNodesRequest, _node_service_pb2.ImportNodesResponse]
+    """Enrols many nodes, all or none."""
     ListNodes: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]
     """Lists the nodes."""
 
@@ -71,6 +73,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _node_service_pb2.ChangeNodeDevicesResponse:
         """Exchanges devices of a node."""
+
+    @_abc_1.abstractmethod
+    def ImportNodes(
+        self,
+        request_iterator: _abc.Iterator[_node_service_pb2.ImportNodesRequest],
+        context: _grpc.ServicerContext,
+    ) -> _node_service_pb2.ImportNodesResponse:
+        """Enrols many nodes, all or none."""
 
     @_abc_1.abstractmethod
     def ListNodes(
