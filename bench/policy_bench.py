@@ -89,6 +89,7 @@ INPUT: dict[str, Any] = {
     "node": {
         "node_id": "node-7",
         "state": "active",
+        "custody": "installed",
         "claimed_node_id": "node-7",
         "device_set_matches": True,
     },
@@ -99,6 +100,7 @@ INPUT: dict[str, Any] = {
         "certifications": ["iso-27001"],
         "network_zone": "zone-1",
         "state": "active",
+        "valid_from": 1_000,
         "valid_until": 80_000,
     },
     "attestation": {

@@ -173,6 +173,7 @@ def site_input(site: SiteRow) -> SiteInput:
         certifications=site.certifications,
         network_zone=site.network_zone,
         state=site.state.value,
+        valid_from=site.valid_from,
         valid_until=site.valid_until,
     )
 
@@ -253,6 +254,7 @@ def decide(
             else NodeInput(
                 node_id=node.node_id,
                 state=node.state.value,
+                custody=node.custody.value,
                 claimed_node_id=proof.claimed_node_id,
                 device_set_matches=proof.standing.matches,
             ),

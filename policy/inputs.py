@@ -171,12 +171,15 @@ class NodeInput(Document):
 
     node_id: Name
     state: Literal["active", "quarantined", "retired"]
+    custody: Literal["in-transit", "installed", "maintenance", "decommissioned"] = Field(
+        description="In whose hands the hardware is; only one that is installed may receive keys."
+    )
     claimed_node_id: Name = Field(description="What the node's runtime data says.")
     device_set_matches: bool = Field(description="The attested identities are exactly the enrolled set.")
 
 
 class SiteInput(Document):
-    """The enrolled site of a node; `valid_until` ends its signed record."""
+    """The enrolled site of a node; its signed record holds from `valid_from` until `valid_until`."""
 
     site_id: Name
     jurisdiction: Jurisdiction
@@ -186,6 +189,7 @@ class SiteInput(Document):
     certifications: tuple[Name, ...]
     network_zone: str
     state: Literal["active", "suspended", "retired"]
+    valid_from: Seconds
     valid_until: Seconds
 
 

@@ -72,21 +72,6 @@ class SiteRecordRow:
     signers: tuple[str, ...]
     created_at: int
 
-    @property
-    def exposures(self) -> tuple[str, ...]:
-        """Jurisdictions of the operator and of the entities that control it; none are recorded yet."""
-        return ()
-
-    @property
-    def certifications(self) -> tuple[str, ...]:
-        """What the site is certified for; nothing is recorded yet."""
-        return ()
-
-    @property
-    def network_zone(self) -> str:
-        """The network that it is in; none is recorded yet."""
-        return ""
-
 
 def insert(connection: Connection, row: SiteRow) -> None:
     """Enrol a site.

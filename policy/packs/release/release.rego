@@ -370,6 +370,7 @@ _candidates_satisfy if {
 	some site in input.candidate_sites
 	_site_active(site)
 	_site_granted(site)
+	_site_begun(site)
 	_site_unexpired(site)
 	_site_permitted(site)
 	_residency_permits(site)
@@ -415,6 +416,18 @@ deny contains denial if {
 	_at_site
 	not _site_unexpired(input.site)
 	denial := denials.denial(rego.metadata.rule(), $"after now, {input.now}", $"{input.site.valid_until}")
+}
+
+# METADATA
+# title: The site's record does not hold yet
+# custom:
+#   code: SITE_NOT_YET_VALID
+#   field: site.valid_from
+#   remedy: Check the broker's clock; else wait until the record holds, or have another one signed.
+deny contains denial if {
+	_at_site
+	not _site_begun(input.site)
+	denial := denials.denial(rego.metadata.rule(), $"now, {input.now}, or before", $"{input.site.valid_from}")
 }
 
 # METADATA
@@ -544,6 +557,8 @@ _at_site if {
 
 _site_active(site) if site.state == "active"
 
+_site_begun(site) if site.valid_from <= input.now
+
 _site_unexpired(site) if input.now < site.valid_until
 
 _site_granted(site) if site.site_id in input.grant.sites
@@ -578,6 +593,20 @@ deny contains denial if {
 }
 
 _node_active if input.node.state == "active"
+
+# METADATA
+# title: The node is not installed
+# custom:
+#   code: NODE_CUSTODY
+#   field: node.custody
+#   remedy: Have an operator say that the node is installed (keystead node custody), or use another node.
+deny contains denial if {
+	_on_node
+	not _node_installed
+	denial := denials.denial(rego.metadata.rule(), "installed", $"{input.node.custody}")
+}
+
+_node_installed if input.node.custody == "installed"
 
 # METADATA
 # title: The node claims to be another than the one its hardware is enrolled as

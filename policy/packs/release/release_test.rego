@@ -44,7 +44,7 @@ _asset := {
 	"obligations": {"no_logits": {}, "output_ceiling": {"tokens": 4000}, "lease_ceiling": {"seconds": 4500}},
 }
 
-_node := {"node_id": "node-1", "state": "active", "claimed_node_id": "node-1", "device_set_matches": true}
+_node := {"node_id": "node-1", "state": "active", "custody": "installed", "claimed_node_id": "node-1", "device_set_matches": true}
 
 _site := {
 	"site_id": "munich",
@@ -53,6 +53,7 @@ _site := {
 	"certifications": ["iso-27001"],
 	"network_zone": "zone-1",
 	"state": "active",
+	"valid_from": 1000,
 	"valid_until": 8000,
 }
 
@@ -391,10 +392,12 @@ _one_fault := {
 	"JURISDICTION_FORBIDDEN": {"/asset/residency/forbidden": ["DE"]},
 	"SITE_NOT_ACTIVE": {"/site/state": "suspended"},
 	"SITE_EXPIRED": {"/site/valid_until": 2000},
+	"SITE_NOT_YET_VALID": {"/site/valid_from": 2001},
 	"SITE_NOT_GRANTED": {"/grant/sites": ["paris"]},
 	"SITE_MISSING": {"/site": null},
 	"NODE_MISSING": {"/node": null},
 	"NODE_NOT_ACTIVE": {"/node/state": "quarantined"},
+	"NODE_CUSTODY": {"/node/custody": "maintenance"},
 	"NODE_CLAIM_MISMATCH": {"/node/claimed_node_id": "node-2"},
 	"DEVICE_SET_MISMATCH": {"/node/device_set_matches": false},
 	"NODE_NOT_GRANTED": {"/grant/nodes": ["node-2"]},

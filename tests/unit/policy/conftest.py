@@ -79,7 +79,9 @@ def acquire() -> ReleaseInput:
             obligations={"no_logits": {}},
         ),
         holders=HoldersInput(nodes=2, leases=4),
-        node=NodeInput(node_id="node-1", state="active", claimed_node_id="node-1", device_set_matches=True),
+        node=NodeInput(
+            node_id="node-1", state="active", custody="installed", claimed_node_id="node-1", device_set_matches=True
+        ),
         site=SiteInput(
             site_id="munich",
             jurisdiction="DE-BY",
@@ -87,6 +89,7 @@ def acquire() -> ReleaseInput:
             certifications=("iso-27001",),
             network_zone="zone-1",
             state="active",
+            valid_from=1000,
             valid_until=8000,
         ),
         attestation=AttestationInput(
