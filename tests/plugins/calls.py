@@ -45,6 +45,7 @@ class Rpc:
         request: the class of its request.
         roles: who may call it, as the comments of the contract say.
         streams: it answers with several messages.
+        takes: it takes several messages.
     """
 
     service: str
@@ -52,13 +53,15 @@ class Rpc:
     request: type[Any]
     roles: frozenset[str]
     streams: bool = False
+    takes: bool = False
 
     def __str__(self) -> str:
         return self.name
 
     def call(self, stubs: Any, request: Any, **options: Any) -> Any:
         """Call it."""
-        answer = getattr(getattr(stubs, self.service), self.name)(request, **options)
+        given = iter([request]) if self.takes else request
+        answer = getattr(getattr(stubs, self.service), self.name)(given, **options)
         return list(answer) if self.streams else answer
 
 
@@ -78,8 +81,8 @@ def contract() -> list[Rpc]:
         assert match, name
         of_service = _roles(re.sub(r"\n\s*// ", " ", match[1]))
         module = importlib.import_module(f"keystead.v1.{name}_service_pb2")
-        for comment, rpc, request, streams in re.findall(
-            r"((?: *//.*\n)*) *rpc (\w+)\((\w+)\) returns \((stream )?", match[2]
+        for comment, rpc, takes, request, streams in re.findall(
+            r"((?: *//.*\n)*) *rpc (\w+)\((stream )?(\w+)\) returns \((stream )?", match[2]
         ):
             roles = _roles(re.sub(r"\n\s*// ", " ", comment)) or of_service
             assert roles, f"{rpc}: the contract does not say who may call it"
@@ -90,6 +93,7 @@ def contract() -> list[Rpc]:
                     getattr(module, request),
                     roles,
                     streams=bool(streams),
+                    takes=bool(takes),
                 )
             )
     return found

@@ -59,7 +59,7 @@ def test_an_unknown_command_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_missing_option_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["site", "enrol", "ber1"]) == 2
+    assert main.run(["site", "record", "ber1"]) == 2
     assert "--jurisdiction" in capsys.readouterr().err
 
 
