@@ -143,7 +143,6 @@ def plant(folder: Path, *, now: int, database: str | None = None) -> Iterator[Pl
     broker = Broker.open(BrokerConfig.load(folder))
     try:
         nodes = {name: vendors.node(name, now=now, gpus=gpus) for name, gpus in GPUS.items()}
-        known = broker.policies.known_areas()
         record = SiteRecord.read(
             {
                 "site": "fra-1",

@@ -43,8 +43,8 @@ BATCH: Final = 5_000
 """Devices that are read and written at a time."""
 
 _SCHEMA: Final = """
-CREATE TABLE node
-  (seq INTEGER PRIMARY KEY, line INTEGER, node_id TEXT, site_id TEXT, cpu TEXT, partition TEXT, row TEXT);
+CREATE TABLE node (seq INTEGER PRIMARY KEY, line INTEGER, node_id TEXT, site_id TEXT, cpu TEXT, partition TEXT,
+                   devices INTEGER, row TEXT);
 CREATE TABLE device (identity TEXT, partition TEXT, seq INTEGER, line INTEGER, slot TEXT);
 CREATE TABLE problem (line INTEGER, field TEXT, code TEXT, message TEXT);
 """
@@ -140,8 +140,8 @@ class Staging:
         text = _encode(row)
         self._digest.update(u64(len(text)) + text.encode("ascii"))
         self._store.execute(
-            "INSERT INTO node VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self.nodes, line, row.node_id, row.site_id, row.cpu, row.partition, text),
+            "INSERT INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (self.nodes, line, row.node_id, row.site_id, row.cpu, row.partition, len(row.devices), text),
         )
         lines = device_lines or [line] * len(row.devices)
         self._store.executemany(
@@ -277,9 +277,7 @@ class Staging:
         """The staged nodes, in parts of about `BATCH` devices."""
         batch: list[str] = []
         devices = 0
-        counted = self._store.execute(
-            "SELECT row, (SELECT count(*) FROM device WHERE device.seq = node.seq) FROM node ORDER BY seq"
-        )
+        counted = self._store.execute("SELECT row, devices FROM node ORDER BY seq")
         with contextlib.closing(counted):
             for text, count in counted:
                 if batch and devices + count > BATCH:
