@@ -51,6 +51,7 @@ SITES = st.fixed_dictionaries(
         "certifications": LISTS,
         "network_zone": NAMES,
         "state": st.sampled_from(["active", "retired"]),
+        "valid_from": TIMES,
         "valid_until": TIMES,
     }
 )
@@ -109,6 +110,7 @@ RELEASES = st.fixed_dictionaries(
             {
                 "node_id": NAMES,
                 "state": st.sampled_from(["active", "retired"]),
+                "custody": st.sampled_from(["installed", "in-transit"]),
                 "claimed_node_id": NAMES,
                 "device_set_matches": st.booleans(),
             }
@@ -175,7 +177,13 @@ ALLOWED: dict[str, Any] = {
         "obligations": {"no_egress": {}},
     },
     "holders": {"nodes": 1, "leases": 2},
-    "node": {"node_id": "a", "state": "active", "claimed_node_id": "a", "device_set_matches": True},
+    "node": {
+        "node_id": "a",
+        "state": "active",
+        "custody": "installed",
+        "claimed_node_id": "a",
+        "device_set_matches": True,
+    },
     "site": {
         "site_id": "a",
         "jurisdiction": "DE-BY",
@@ -183,6 +191,7 @@ ALLOWED: dict[str, Any] = {
         "certifications": [],
         "network_zone": "",
         "state": "active",
+        "valid_from": 0,
         "valid_until": 3,
     },
     "attestation": {
@@ -230,7 +239,7 @@ def expected(document: dict[str, Any]) -> bool:
         place = site["jurisdiction"]
         return (
             site["state"] == "active"
-            and now < site["valid_until"]
+            and site["valid_from"] <= now < site["valid_until"]
             and (not grant["sites"] or site["site_id"] in grant["sites"])
             and (asset["sites"] is None or site["site_id"] in asset["sites"])
             and asset["residency"]["allowed"] != []
@@ -262,6 +271,7 @@ def expected(document: dict[str, Any]) -> bool:
         and stands(site)
         and node["state"] == "active"
         and node["claimed_node_id"] == node["node_id"]
+        and node["custody"] == "installed"
         and node["device_set_matches"]
         and (not grant["nodes"] or node["node_id"] in grant["nodes"])
         and len({*document["job"]["live_nodes"], node["node_id"]}) <= grant["node_ceiling"]
