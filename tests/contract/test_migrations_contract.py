@@ -18,7 +18,8 @@ from audit import tables
 from keybroker.constraints import Areas, Constraints
 from keybroker.errors import StoreNotCurrentError
 from keybroker.store import migrate as migrate_module
-from keybroker.store import schema
+from keybroker.store import nodes, schema, sites
+from keybroker.store.engine import read
 from keybroker.store.migrate import check_current, migrate
 
 
@@ -195,3 +196,29 @@ def test_what_assets_demanded_before_they_had_constraints_is_kept(empty_engine: 
     for constraints in expected.values():
         Constraints.parse(constraints)
     check_current(empty_engine)
+
+
+def test_sites_and_nodes_from_before_records_stay_and_their_sites_are_suspended(empty_engine: Engine) -> None:
+    upgrade_to(empty_engine, "0004")
+    with empty_engine.begin() as connection:
+        for statement in (
+            """INSERT INTO site (site_id, jurisdiction, facility, operator, state, valid_until, created_at)
+            VALUES ('ber1', 'DE', 'Berlin 1', 'ACME', 'active', 900, 100),
+                   ('old1', 'DE', 'Berlin 0', 'ACME', 'retired', 900, 90)""",
+            "INSERT INTO node (node_id, site_id, state, created_at) VALUES ('n1', 'ber1', 'active', 110)",
+            """INSERT INTO node_identity (identity, node_id, slot)
+            VALUES ('amd-chip-id:01', 'n1', 'cpu0'), ('nvidia-gpu:02', 'n1', 'gpu0')""",
+        ):
+            connection.execute(text(statement))
+    assert migrate(empty_engine)[0] == "0005"
+    with read(empty_engine) as connection:
+        ber1, old1 = sites.page(connection)
+        assert (ber1.state, old1.state) == (schema.SiteState.SUSPENDED, schema.SiteState.RETIRED)
+        assert (ber1.serial, ber1.valid_from, ber1.valid_until, ber1.exposures) == (0, 100, 900, ())
+        node = nodes.get(connection, "n1")
+        assert (node.custody, node.partition, node.rack) == (schema.Custody.INSTALLED, "", "")
+        assert [(each.slot, each.identity) for each in node.devices] == [
+            ("cpu0", "amd-chip-id:01"),
+            ("gpu0", "nvidia-gpu:02"),
+        ]
+        assert nodes.divided_hosts(connection, ["amd-chip-id:01"]) == {"amd-chip-id:01": False}
