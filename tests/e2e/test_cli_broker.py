@@ -344,3 +344,21 @@ def test_no_log_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     monkeypatch.delenv("KEYSTEAD_PROFILE", raising=False)
     assert run(["audit", "query"]) == 2
     assert "--profile" in capsys.readouterr().err
+
+
+def test_a_file_of_nodes_is_imported_all_or_none(cli: Cli, tmp_path: Path) -> None:
+    cli.json("operator", "site", "enrol", str(signed_record(cli, tmp_path, "imp1")))
+    file = tmp_path / "hall.csv"
+    lines = ["node,site,slot,identity", *(f"imp-{each},imp1,cpu0,amd-chip-id:{each:0128x}" for each in range(1, 30))]
+    file.write_text(
+        "\n".join([*lines, "imp-30,imp1,cpu0,amd-chip-id:xyz", "imp-31,none,cpu0,amd-chip-id:" + "f" * 128])
+    )
+    refused = cli.json("operator", "node", "import", str(file), code=1)
+    assert refused["imported"] == 0
+    assert [(each["line"], each["field"]) for each in refused["problems"]] == [(31, "identity"), (32, "site_id")]
+    file.write_text("\n".join(lines))
+    assert cli.json("operator", "node", "import", str(file), "--dry-run")["imported"] == 0
+    done = cli.json("operator", "node", "import", str(file))
+    assert (done["imported"], done["problem_count"]) == (29, 0)
+    again = cli.json("operator", "node", "import", str(file), "--request-id", done["request_id"])
+    assert again["imported"] == 29
