@@ -17,7 +17,7 @@ from attestation.composite import (
     verify_node,
 )
 from attestation.errors import MalformedError, TrustAnchorError, UnsupportedError
-from attestation.registry import CHECKS, SCHEMES
+from attestation.registry import CHECKS, SCHEMES, SnpScheme
 from attestation.scheme import ReferenceValues, TrustAnchors
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.nvgpu import GpuDefect
@@ -151,6 +151,20 @@ def test_a_replayed_device_nonce(node: SimulatedNode, arguments: dict[str, Any])
     assert _failing(result) == {"gpu1": {"NVGPU_NONCE"}}
     assert not result.ok
     assert result.binding_level == BINDING_KEY
+
+
+def test_what_evidence_binds_counts_only_if_it_is_authentic(node: SimulatedNode, arguments: dict[str, Any]) -> None:
+    """Whatever a scheme says that its evidence binds: no scheme must be trusted to withhold it."""
+
+    class Careless(SnpScheme):
+        def verify(self, evidence: Evidence, **options: Any) -> Any:
+            result = super().verify(evidence, **options)
+            return replace(result, claims={**result.claims, "authentic": False})
+
+    evidence, runtime = node.attest(RUNTIME, device_nonce=NONCE)
+    result = verify_node(evidence, runtime_data=runtime, **arguments, schemes={**SCHEMES, "snp": Careless()})
+    assert _codes(result) == {"NODE_RUNTIME_DATA"}
+    assert result.binding_level == BINDING_NONE
 
 
 @pytest.mark.parametrize("slot", ["gpu0", "gpu1"])

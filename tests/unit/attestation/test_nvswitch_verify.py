@@ -248,6 +248,25 @@ def test_fields_of_another_shape_are_malformed(kind: int, value: bytes) -> None:
         )
 
 
+def test_one_byte_after_the_signature_is_kept_as_it_came() -> None:
+    data = evidence().data + b"\x07"
+    parsed = SwitchEvidence.parse(data, allow_trailing_byte=True)
+    assert parsed.trailing == b"\x07"
+    assert parsed.to_bytes() == data
+    with pytest.raises(MalformedError):
+        SwitchEvidence.parse(data)
+
+
+def test_a_bios_version_is_text_before_nuls() -> None:
+    parsed = SwitchEvidence.parse(evidence().data)
+    assert replace(parsed, opaque={6: b"96.10.55.00.01\0\0"}).bios_version == "96.10.55.00.01"
+    for text in (b"\0" + b"96", b"96\x07", b"\0\0"):
+        with pytest.raises(MalformedError, match="no text"):
+            _ = replace(parsed, opaque={6: text}).bios_version
+    bare = replace(parsed, opaque={})
+    assert bare.bios_version is bare.pdi is bare.lock_status is bare.position is bare.measurement_counts is None
+
+
 def test_ports_lead_to_gpus_or_nowhere() -> None:
     parsed = SwitchEvidence.parse(evidence().data)
     absent = replace(parsed, opaque={kind: value for kind, value in parsed.opaque.items() if kind != 26})

@@ -269,6 +269,11 @@ CASES: dict[str, Case] = {
         defects=frozenset({SnpDefect.MIGRATE_MA}),
         reference={"policy_allowed": GuestPolicy.MIGRATE_MA, "migration_agents": frozenset({b"\x01" * 32})},
     ),
+    "an approved migration agent where no migration is allowed": Case(
+        {"SNP_MIGRATE_MA_ALLOWED"},
+        fields={"policy": DEFAULT_POLICY | GuestPolicy.MIGRATE_MA, "report_id_ma": b"\x07" * 32},
+        reference={"migration_agents": frozenset({b"\x07" * 32})},
+    ),
     "SMT": Case({"SNP_SMT_ALLOWED"}, fields={"policy": DEFAULT_POLICY | GuestPolicy.SMT}),
     "CXL": Case({"SNP_CXL_ALLOWED"}, fields={"policy": DEFAULT_POLICY | GuestPolicy.CXL}),
     "no single socket": Case({"SNP_POLICY_REQUIREMENT"}, reference={"policy_required": GuestPolicy.SINGLE_SOCKET}),
@@ -546,6 +551,17 @@ def test_a_tcb_with_reserved_bytes_cannot_be_judged(pki: SimulatedAmdPki) -> Non
     evidence = _chip(pki).evidence(REPORT_DATA, fields={"current_tcb": b"\x0a\x00\x01\x00\x00\x00\x17\x54"})
     with pytest.raises(MalformedError, match="reserved"):
         _verify(evidence, pki)
+
+
+@pytest.mark.parametrize("at", [8, 63])
+def test_a_turin_that_states_more_than_its_hwid_proves_no_identity(pki: SimulatedAmdPki, at: int) -> None:
+    chip = _chip(pki, Product.TURIN)
+    stated = bytearray(chip.hwid.ljust(64, b"\0"))
+    assert _verify(chip.evidence(REPORT_DATA, fields={"chip_id": bytes(stated)}), pki).identity is not None
+    stated[at] = 1
+    result = _verify(chip.evidence(REPORT_DATA, fields={"chip_id": bytes(stated)}), pki)
+    assert _codes(result) == {"SNP_HWID"}
+    assert result.identity is None
 
 
 def test_authenticate_checks_origin_alone(pki: SimulatedAmdPki) -> None:
