@@ -193,6 +193,18 @@ CASES: dict[str, Case] = {
         reference={"minimum_tcb": {Product.MILAN: CURRENT_TCB[Product.GENOA]}},
     ),
     "CPUID of no known product": Case({"SNP_PRODUCT"}, fields={"cpuid_fam_id": 0x17}),
+    "CPUID of another product line in version 3": Case(
+        {"SNP_PRODUCT"},
+        version=3,
+        fields=dict(zip(("cpuid_fam_id", "cpuid_mod_id"), CPUID[Product.MILAN], strict=False)),
+        reference={"minimum_tcb": {Product.MILAN: CURRENT_TCB[Product.GENOA]}},
+    ),
+    "CPUID of no known product, and no certificates": Case(
+        {"SNP_PRODUCT", "SNP_CHAIN_SHAPE"}, fields={"cpuid_fam_id": 0x17}, evidence=_certificates(lambda _chain: ())
+    ),
+    "version 2, which names no product, and no certificates": Case(
+        {"SNP_REPORT_VERSION", "SNP_CHAIN_SHAPE"}, version=2, evidence=_certificates(lambda _chain: ())
+    ),
     "no CRL": Case({"SNP_CRL_MISSING"}, crls=lambda _pki, _other: ()),
     "CRLs of other lines": Case(
         {"SNP_CRL_MISSING"}, crls=lambda pki, _other: (pki.crl(Product.MILAN, this_update=NOW - DAY),)
