@@ -193,6 +193,12 @@ CASES: dict[str, Case] = {
         reference={"minimum_tcb": {Product.MILAN: CURRENT_TCB[Product.GENOA]}},
     ),
     "CPUID of no known product": Case({"SNP_PRODUCT"}, fields={"cpuid_fam_id": 0x17}),
+    "an old TCB in version 2, which names no product": Case(
+        {"SNP_TCB_BELOW_MINIMUM"},
+        version=2,
+        defects=frozenset({SnpDefect.STALE_TCB}),
+        reference={"versions": frozenset({2})},
+    ),
     "CPUID of another product line in version 3": Case(
         {"SNP_PRODUCT"},
         version=3,
@@ -489,6 +495,11 @@ def test_a_cached_chain_still_expires(pki: SimulatedAmdPki) -> None:
     later = NOW + 8 * YEAR
     crls = Collateral(crls=(pki.crl(Product.GENOA, this_update=later - DAY),))
     assert _codes(_verify(evidence, pki, anchors=anchors, now=later, collateral=crls)) == {"SNP_CHAIN_VALIDITY"}
+
+
+def test_any_crl_number_is_new_where_none_was_used(pki: SimulatedAmdPki) -> None:
+    first = Collateral(crls=(pki.crl(Product.GENOA, this_update=NOW - DAY, number=0),))
+    assert _verify(_chip(pki).evidence(REPORT_DATA), pki, collateral=first).ok
 
 
 def test_a_cached_crl_still_expires_and_a_rejected_chain_is_not_cached(
