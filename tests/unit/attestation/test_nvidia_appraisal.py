@@ -145,6 +145,12 @@ def test_the_decoder_is_skipped_only_where_it_is_off() -> None:
     assert failing(result) == {"NVGPU_SIGNATURE", "RIM_MEASUREMENT"}
 
 
+def test_of_several_manifests_one_is_met_whatever_it_says_of_a_unit_that_is_off() -> None:
+    wrong = _driver({7: (bytes(48),)})
+    right = _driver({35: (bytes(48),), 7: (HOPPER.measurements[8],)})
+    assert failing(judge(rims=[wrong, right])) == failing(judge(rims=[right, wrong])) == set()
+
+
 def test_an_index_active_in_two_manifests_conflicts() -> None:
     both = [_driver({3: (HOPPER.measurements[4],)}), RIMS.vbios(HOPPER)]
     assert failing(judge(rims=both)) == {"RIM_CONFLICT"}

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.errors import MalformedError
+from attestation.findings import CheckLog
 from attestation.nvgpu import verify as nvgpu
 from attestation.nvgpu.abi import Mode
 from attestation.nvswitch import verify as nvswitch
@@ -213,3 +214,11 @@ def test_a_byte_after_the_signature_is_for_conformance_alone(device: Device) -> 
     with pytest.raises(MalformedError):
         judge(device, longer)
     assert judge(device, longer, allow_trailing_byte=True).claims["trailing_bytes_after_signature"] == 1
+
+
+def test_one_byte_more_is_not_authenticated_either() -> None:
+    evidence = evidence_of(GPU)
+    assert nvgpu.authenticate(evidence, anchors=VENDOR.anchors(), now=NOW, log=CheckLog()).authentic
+    with pytest.raises(MalformedError):
+        longer = replace(evidence, data=evidence.data + b"\0")
+        nvgpu.authenticate(longer, anchors=VENDOR.anchors(), now=NOW, log=CheckLog())
