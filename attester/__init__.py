@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from attester.handshake import SignedGrant
     from attester.keeper import LeaseKeeper
     from attester.lease import Lease, LeaseTerms, Obligation, Receipt, acquire
+    from attester.output import Output, register_output
     from attester.passport import Passport, appraise
     from keystead.binding import AssetRef
     from sealed.open import SealedReader
@@ -66,6 +67,7 @@ __all__ = [
     "Nvml",
     "Obligation",
     "ObligationError",
+    "Output",
     "Passport",
     "Reason",
     "Receipt",
@@ -74,6 +76,7 @@ __all__ = [
     "TlsMaterial",
     "acquire",
     "appraise",
+    "register_output",
 ]
 
 _HOMES: Final = {
@@ -98,6 +101,7 @@ _HOMES: Final = {
     "Nvml": "attester.collect.nvml",
     "Obligation": "attester.lease",
     "ObligationError": "attester.errors",
+    "Output": "attester.output",
     "Passport": "attester.passport",
     "Reason": "attester.errors",
     "Receipt": "attester.lease",
@@ -106,6 +110,7 @@ _HOMES: Final = {
     "TlsMaterial": "attester.client",
     "acquire": "attester.lease",
     "appraise": "attester.passport",
+    "register_output": "attester.output",
 }
 
 

@@ -17,10 +17,14 @@ from typing import Any, Final, Self, TypeVar
 import grpc
 
 from attester.errors import CredentialError, from_rpc_error
+from keystead.v1 import asset_service_pb2 as asset_pb
 from keystead.v1 import attestation_service_pb2 as attestation_pb
 from keystead.v1 import lease_service_pb2 as lease_pb
+from keystead.v1 import lineage_service_pb2 as lineage_pb
+from keystead.v1.asset_service_pb2_grpc import AssetServiceStub
 from keystead.v1.attestation_service_pb2_grpc import AttestationServiceStub
 from keystead.v1.lease_service_pb2_grpc import LeaseServiceStub
+from keystead.v1.lineage_service_pb2_grpc import LineageServiceStub
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds that one call may take, retries included."""
@@ -34,7 +38,12 @@ _RETRIES: Final = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE", "ABORTED", "RESOURCE_EXHAUSTED"],
 }
-_SERVICES: Final = ("keystead.v1.AttestationService", "keystead.v1.LeaseService")
+_SERVICES: Final = (
+    "keystead.v1.AssetService",
+    "keystead.v1.AttestationService",
+    "keystead.v1.LeaseService",
+    "keystead.v1.LineageService",
+)
 _SERVICE_CONFIG: Final = json.dumps(
     {"methodConfig": [{"name": [{"service": service} for service in _SERVICES], "retryPolicy": _RETRIES}]}
 )
@@ -87,7 +96,7 @@ class BrokerClient:
         timeout: seconds that one call may take, retries included.
     """
 
-    __slots__ = ("_attestation", "_channel", "_leases", "_timeout", "address")
+    __slots__ = ("_assets", "_attestation", "_channel", "_leases", "_lineage", "_timeout", "address")
 
     def __init__(self, address: str, *, tls: TlsMaterial, timeout: float = DEFAULT_TIMEOUT) -> None:
         credentials = grpc.ssl_channel_credentials(
@@ -102,7 +111,9 @@ class BrokerClient:
         self._timeout = timeout
         self._channel = grpc.secure_channel(address, credentials, options=options)
         self._attestation = AttestationServiceStub(self._channel)
+        self._assets = AssetServiceStub(self._channel)
         self._leases = LeaseServiceStub(self._channel)
+        self._lineage = LineageServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -161,3 +172,19 @@ class BrokerClient:
             BrokerError: see its subclasses.
         """
         return self._call(self._leases.ReturnLease, request)
+
+    def get_wrapping_key(self) -> asset_pb.GetWrappingKeyResponse:
+        """Ask for the HPKE public key to wrap data keys to.
+
+        Raises:
+            BrokerError: see its subclasses.
+        """
+        return self._call(self._assets.GetWrappingKey, asset_pb.GetWrappingKeyRequest())
+
+    def register_output(self, request: lineage_pb.RegisterOutputRequest) -> lineage_pb.RegisterOutputResponse:
+        """Register what a job made.
+
+        Raises:
+            BrokerError: see its subclasses; `AccessDeniedError` has every reason.
+        """
+        return self._call(self._lineage.RegisterOutput, request)

@@ -45,6 +45,7 @@ from keystead.binding import (
     grant_digest,
     hpke_info,
     lease_return_message,
+    output_message,
     passport_message,
     sha256,
 )
@@ -401,6 +402,41 @@ class Lease:
             readers = list(self._readers)
         for reader in readers:
             reader.close()
+
+    def sign_output(
+        self,
+        *,
+        ref: AssetRef,
+        key_id: str,
+        manifest_digest: bytes,
+        wrapped_key: bytes,
+        kind: str = "",
+        constraints: str = "",
+    ) -> bytes:
+        """Sign for something that the job made, by the attested key (`attester.output.register_output`).
+
+        Raises:
+            LeaseEndedError: the lease speaks for the job no longer.
+        """
+        self.check()
+        with self._lock:
+            self._check_live()
+        return self._signing_key.sign(
+            output_message(
+                lease_id=self._terms.lease_id,
+                ref=ref,
+                key_id=key_id,
+                manifest_digest=manifest_digest,
+                wrapped_key=wrapped_key,
+                kind=kind,
+                constraints=constraints,
+            )
+        )
+
+    @property
+    def client(self) -> BrokerClient:
+        """The connection that the lease was acquired over."""
+        return self._client
 
     def return_(self) -> Receipt | None:
         """Erase the keys, then tell the broker so, signed by the attested key. May be called again after a failure.

@@ -333,3 +333,14 @@ def recheck(
     )
     if not holds:
         raise DecisionStaleError
+
+
+def reconsidered(document: bytes, *, constraints: str, holders: HoldersInput | None) -> bytes:
+    """The input of an earlier decision as it would have been under other `constraints` (canonical JSON).
+
+    Nothing else changes, the time included, so that a denial is the constraints' alone; what depends on the present
+    time is for the caller to compare.
+    """
+    before = ReleaseInput.model_validate_json(document)
+    asset = before.asset.model_copy(update=dict(_constraint_members(constraints)))
+    return before.model_copy(update={"asset": asset, "holders": holders}).to_bytes()

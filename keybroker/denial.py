@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from attestation.findings import Finding, Severity
+from audit.records import Record
 from keybroker.errors import KeybrokerError
 from policy.decision import Denial
 
@@ -77,3 +78,19 @@ class DeniedError(KeybrokerError):
         self.record_hash = record_hash
         codes = ", ".join(dict.fromkeys(reason.code for reason in self.reasons))
         super().__init__(f"denied: {codes}")
+
+
+class RefusedError(KeybrokerError):
+    """A unit of work found that the answer is no; nothing of it is committed but `record`, which whoever ran it does.
+
+    Attributes:
+        reasons: every reason at once.
+        record: of the refusal.
+    """
+
+    code: ClassVar[str] = "REFUSED"
+
+    def __init__(self, reasons: Iterable[Reason], record: Record) -> None:
+        self.reasons = ordered(reasons)
+        self.record = record
+        super().__init__(f"refused: {', '.join(dict.fromkeys(reason.code for reason in self.reasons))}")

@@ -34,7 +34,10 @@
     ├── NotAuthenticatedError          the client certificate does not say who calls
     ├── RoleError                      the caller's role or tenant does not allow this call
     ├── InvalidRequestError            a field of the request is missing, malformed or contradicts another
-    │   └── ConstraintsError           constraints that cannot be read; it names the field
+    │   ├── ConstraintsError           constraints that cannot be read; it names the field
+    │   └── LineageCycleError          an asset version would be derived from itself
+    ├── LineageTooLargeError           more asset versions hang together than one step may touch
+    ├── NothingGrantedError            the job was never granted a lease, so nothing is known of what it made
     ├── StatementError                 a signed statement, or one of its signatures, is not what it must be
     │   └── SignaturesMissingError     too few authorities have signed it
     ├── GrantInvalidError              a grant that this broker did not sign, or not for this
@@ -347,6 +350,30 @@ class ConstraintsError(InvalidRequestError):
     """Constraints that cannot be read; `field` says where, for example ``residency.allowed[0]``."""
 
     code: ClassVar[str] = "CONSTRAINTS_INVALID"
+
+
+class LineageCycleError(InvalidRequestError):
+    """An asset version would be derived from itself, directly or through others."""
+
+    code: ClassVar[str] = "LINEAGE_CYCLE"
+
+
+class LineageTooLargeError(KeybrokerError):
+    """More asset versions hang together by lineage than one request may touch; nothing was changed."""
+
+    code: ClassVar[str] = "LINEAGE_TOO_LARGE"
+
+
+class NothingGrantedError(KeybrokerError):
+    """The job was never granted a lease: what its output was derived from is not known, so it is not registered."""
+
+    code: ClassVar[str] = "NOTHING_GRANTED"
+
+    def __init__(self, job_uid: str) -> None:
+        super().__init__(
+            f"job {job_uid!r} was never granted a lease: what it made was derived from nothing that this broker knows; "
+            "an owner adds such a version by AddAssetVersion and declares its parents"
+        )
 
 
 class StatementError(KeybrokerError):

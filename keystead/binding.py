@@ -30,6 +30,7 @@ LABEL_GRANT_1: Final = LABEL_PREFIX + "grant"
 LABEL_HPKE_INFO: Final = LABEL_PREFIX + "hpke-info"
 LABEL_LEASE_RETURN: Final = LABEL_PREFIX + "lease-return"
 LABEL_NO_GRANT: Final = LABEL_PREFIX + "no-grant"
+LABEL_OUTPUT: Final = LABEL_PREFIX + "output"
 LABEL_OWNER_KEY: Final = LABEL_PREFIX + "owner-key"
 LABEL_PASSPORT: Final = LABEL_PREFIX + "passport"
 LABEL_RUNTIME_DATA: Final = LABEL_PREFIX + "runtime-data"
@@ -421,6 +422,40 @@ def passport_message(*, ear: str, nonce: bytes, grant: bytes, assets: bytes, hpk
 def lease_return_message(*, lease_id: str, zeroised: bool) -> bytes:
     """What the node's signing key signs when it returns a lease: did it erase the keys from memory?"""
     return encode(LABEL_LEASE_RETURN, lease_id.encode("ascii"), b"\x01" if zeroised else b"\x00")
+
+
+def output_message(
+    *,
+    lease_id: str,
+    ref: AssetRef,
+    key_id: str,
+    manifest_digest: bytes,
+    wrapped_key: bytes,
+    kind: str = "",
+    constraints: str = "",
+) -> bytes:
+    """What the node's signing key signs when it registers what its job made.
+
+    Args:
+        lease_id: the lease that the key was attested for.
+        ref: the asset version that the output becomes.
+        key_id: of its data key.
+        manifest_digest: SHA-256 of its sealed manifest.
+        wrapped_key: its data key, wrapped to the broker.
+        kind: of the asset, where the call registers it too; else empty.
+        constraints: the canonical JSON that the new asset is to demand; else empty.
+    """
+    return encode(
+        LABEL_OUTPUT,
+        lease_id.encode("ascii"),
+        ref.asset.encode("ascii"),
+        u32(ref.version),
+        key_id.encode("ascii"),
+        manifest_digest,
+        sha256(wrapped_key),
+        kind.encode("ascii"),
+        constraints.encode("utf-8"),
+    )
 
 
 def hpke_info(*, transcript: bytes, lease_id: str, ref: AssetRef, key_id: str, policy_digest: bytes) -> bytes:

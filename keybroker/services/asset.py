@@ -5,10 +5,11 @@ from __future__ import annotations
 import grpc
 from sqlalchemy import Connection
 
-from keybroker import assets, requests
+from keybroker import assets, lineage, requests, tightening
 from keybroker.principals import Role
 from keybroker.services import convert
 from keybroker.services.adapter import Adapter
+from keystead.binding import AssetRef
 from keystead.v1 import (
     asset_service_pb2,
     asset_service_pb2_grpc,
@@ -54,11 +55,12 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
         """Add a version with its data key."""
         caller = self.caller(context, Role.OWNER)
         ref = convert.asset_ref(request.ref, "ref")
+        parents = convert.asset_refs(request.parents, "parents")
         data_key = assets.open_owner_key(self.broker, ref=ref, key_id=request.key_id, wrapped=request.wrapped_key)
         now = self.broker.clock()
 
         def unit(connection: Connection) -> asset_service_pb2.AddAssetVersionResponse:
-            row = assets.add_version(
+            row = lineage.add_version(
                 connection,
                 broker=self.broker,
                 caller=caller,
@@ -66,18 +68,20 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
                 key_id=request.key_id,
                 data_key=data_key,
                 manifest_digest=request.manifest_digest,
+                parents=parents,
                 now=now,
             )
             return asset_service_pb2.AddAssetVersionResponse(version=convert.version_message(row))
 
-        return self.once(
-            unit,
-            asset_service_pb2.AddAssetVersionResponse,
-            caller=caller,
-            request=request,
-            request_id=request.request_id,
-            now=now,
-        )
+        with lineage.recorded(self.broker):
+            return self.once(
+                unit,
+                asset_service_pb2.AddAssetVersionResponse,
+                caller=caller,
+                request=request,
+                request_id=request.request_id,
+                now=now,
+            )
 
     def GetAsset(
         self, request: asset_service_pb2.GetAssetRequest, context: grpc.ServicerContext
@@ -109,12 +113,50 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
         now = self.broker.clock()
 
         def unit(connection: Connection) -> asset_service_pb2.RevokeAssetResponse:
+            derived: tuple[AssetRef, ...] = ()
+            if request.descendants:
+                derived = lineage.revoke_descendants(connection, caller=caller, asset=request.asset, now=now)
             view = assets.revoke(connection, caller=caller, asset=request.asset, now=now)
-            return asset_service_pb2.RevokeAssetResponse(asset=convert.asset_view_message(view))
+            return asset_service_pb2.RevokeAssetResponse(
+                asset=convert.asset_view_message(view), descendants=[convert.asset_ref_message(ref) for ref in derived]
+            )
 
         return self.once(
             unit,
             asset_service_pb2.RevokeAssetResponse,
+            caller=caller,
+            request=request,
+            request_id=request.request_id,
+            now=now,
+        )
+
+    def ConstrainAsset(
+        self, request: asset_service_pb2.ConstrainAssetRequest, context: grpc.ServicerContext
+    ) -> asset_service_pb2.ConstrainAssetResponse:
+        """Tighten what an asset demands."""
+        caller = self.caller(context, Role.OWNER)
+        extra = convert.constraints(request.constraints)
+        now = self.broker.clock()
+
+        def unit(connection: Connection) -> asset_service_pb2.ConstrainAssetResponse:
+            view, tightened = tightening.constrain(
+                connection,
+                broker=self.broker,
+                caller=caller,
+                asset=request.asset,
+                version=request.version,
+                extra=extra,
+                now=now,
+            )
+            return asset_service_pb2.ConstrainAssetResponse(
+                asset=convert.asset_view_message(view),
+                tightened=[convert.asset_ref_message(ref) for ref in tightened.versions],
+                revoked_leases=len(tightened.revoked),
+            )
+
+        return self.once(
+            unit,
+            asset_service_pb2.ConstrainAssetResponse,
             caller=caller,
             request=request,
             request_id=request.request_id,
@@ -126,7 +168,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
     ) -> asset_service_pb2.GetWrappingKeyResponse:
         """The broker's HPKE public key."""
         del request
-        self.caller(context, Role.OWNER)
+        self.caller(context, Role.OWNER, Role.SCHEDULER, Role.NODE)
         return asset_service_pb2.GetWrappingKeyResponse(
             hpke_key=self.broker.wrapping_key.public_key, broker=self.broker.name
         )

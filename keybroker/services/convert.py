@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import rfc8785
@@ -17,6 +18,7 @@ from keybroker.constraints import Areas, Assurance, Constraints, parsed
 from keybroker.errors import InvalidRequestError
 from keybroker.grants import SignedGrant
 from keybroker.jobs import JobView
+from keybroker.lineage import LineageView
 from keybroker.node_import import Imported
 from keybroker.release import WrappedKey
 from keybroker.store.assets import AssetRow, AssetVersionRow
@@ -24,7 +26,7 @@ from keybroker.store.leases import LeaseRow
 from keybroker.store.nodes import NodeRow
 from keybroker.store.schema import AssetKind, AssetState, Custody, JobState, NodeState, SiteState
 from keybroker.store.sites import SiteRecordRow, SiteRow
-from keystead.binding import AssetRef, BindingError
+from keystead.binding import AssetRef, BindingError, sha256
 from keystead.v1 import (
     asset_ref_pb2,
     asset_service_pb2,
@@ -32,6 +34,7 @@ from keystead.v1 import (
     evidence_pb2,
     job_service_pb2,
     lease_service_pb2,
+    lineage_service_pb2,
     node_service_pb2,
     site_service_pb2,
 )
@@ -117,6 +120,15 @@ def asset_ref(message: asset_ref_pb2.AssetRef, field: str) -> AssetRef:
         return AssetRef.parse(f"{requests.asset_name(message.asset, f'{field}.asset')}@{message.version}")
     except BindingError:
         raise InvalidRequestError(f"{field}.version", f"{message.version}: versions count from 1") from None
+
+
+def asset_refs(messages: Iterable[asset_ref_pb2.AssetRef], field: str) -> list[AssetRef]:
+    """Asset versions.
+
+    Raises:
+        InvalidRequestError: one is malformed.
+    """
+    return [asset_ref(message, f"{field}[{index}]") for index, message in enumerate(messages)]
 
 
 def asset_ref_message(ref: AssetRef) -> asset_ref_pb2.AssetRef:
@@ -286,6 +298,47 @@ def version_message(row: AssetVersionRow) -> asset_service_pb2.AssetVersion:
         manifest_digest=row.manifest_digest,
         create_time=timestamp(row.created_at),
         constraints=constraints_message(parsed(row.constraints)),
+        state=_ASSET_STATES[row.state],
+    )
+
+
+def lineage_goes_up(number: lineage_service_pb2.LineageDirection) -> bool:
+    """Whether a question about lineage is for what something was derived from.
+
+    Raises:
+        InvalidRequestError: unspecified or unknown.
+    """
+    if number not in (lineage_service_pb2.LINEAGE_DIRECTION_UP, lineage_service_pb2.LINEAGE_DIRECTION_DOWN):
+        raise InvalidRequestError("direction", "unspecified or unknown")
+    return number == lineage_service_pb2.LINEAGE_DIRECTION_UP
+
+
+def lineage_message(view: LineageView) -> lineage_service_pb2.GetLineageResponse:
+    """A part of the lineage graph."""
+    return lineage_service_pb2.GetLineageResponse(
+        roots=[asset_ref_message(ref) for ref in view.roots],
+        nodes=[
+            lineage_service_pb2.LineageNode(
+                ref=asset_ref_message(ref),
+                kind=_KIND_NUMBERS[asset.kind],
+                state=_ASSET_STATES[
+                    version.state if asset.state is AssetState.ACTIVE else asset.state  # revoked is either's word
+                ],
+                constraints_digest=sha256(version.constraints.encode("utf-8")),
+            )
+            for ref, (asset, version) in sorted(view.versions.items())
+        ],
+        edges=[
+            lineage_service_pb2.LineageEdge(
+                child=asset_ref_message(edge.child),
+                parent=asset_ref_message(edge.parent),
+                grant_id=edge.grant_id or "",
+                lease_id=edge.lease_id or "",
+                create_time=timestamp(edge.created_at),
+            )
+            for edge in view.edges
+        ],
+        truncated=view.truncated,
     )
 
 

@@ -27,6 +27,7 @@ from keybroker.services.audit import AuditAdapter
 from keybroker.services.interceptor import StatusInterceptor
 from keybroker.services.job import JobAdapter
 from keybroker.services.lease import LeaseAdapter
+from keybroker.services.lineage import LineageAdapter
 from keybroker.services.node import NodeAdapter
 from keybroker.services.site import SiteAdapter
 from keybroker.store.engine import open_engine
@@ -42,6 +43,8 @@ from keystead.v1 import (
     job_service_pb2_grpc,
     lease_service_pb2,
     lease_service_pb2_grpc,
+    lineage_service_pb2,
+    lineage_service_pb2_grpc,
     node_service_pb2,
     node_service_pb2_grpc,
     site_service_pb2,
@@ -93,6 +96,7 @@ class Server:
         job_service_pb2_grpc.add_JobServiceServicer_to_server(JobAdapter(broker), self._server)
         lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseAdapter(broker), self._server)
         asset_service_pb2_grpc.add_AssetServiceServicer_to_server(AssetAdapter(broker), self._server)
+        lineage_service_pb2_grpc.add_LineageServiceServicer_to_server(LineageAdapter(broker), self._server)
         site_service_pb2_grpc.add_SiteServiceServicer_to_server(SiteAdapter(broker), self._server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeAdapter(broker), self._server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditAdapter(broker), self._server)
@@ -103,6 +107,7 @@ class Server:
                 (job_service_pb2, "JobService"),
                 (lease_service_pb2, "LeaseService"),
                 (asset_service_pb2, "AssetService"),
+                (lineage_service_pb2, "LineageService"),
                 (site_service_pb2, "SiteService"),
                 (node_service_pb2, "NodeService"),
                 (audit_service_pb2, "AuditService"),

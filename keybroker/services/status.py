@@ -57,6 +57,8 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     errors.NotAuthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.RoleError: grpc.StatusCode.PERMISSION_DENIED,
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.LineageTooLargeError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NothingGrantedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StatementError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.SignaturesMissingError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.GrantInvalidError: grpc.StatusCode.INVALID_ARGUMENT,

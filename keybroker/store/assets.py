@@ -23,6 +23,7 @@ from keybroker.store.schema import ASSET, ASSET_VERSION, AssetKind, AssetState
 from keystead.binding import AssetRef
 
 _NAMED: Final = select(ASSET).where(ASSET.c.asset.in_(bindparam("names", expanding=True))).order_by(ASSET.c.asset)
+_NAMED_LOCKED: Final = _NAMED.with_for_update()
 _VERSION: Final = select(ASSET_VERSION).where(
     ASSET_VERSION.c.asset == bindparam("asset"), ASSET_VERSION.c.version == bindparam("version")
 )
@@ -35,8 +36,9 @@ _WITH_VERSIONS: Final = (
     .where(tuple_(ASSET_VERSION.c.asset, ASSET_VERSION.c.version).in_(bindparam("refs", expanding=True)))
     .order_by(ASSET.c.asset, ASSET_VERSION.c.version)
 )
-_WITH_VERSIONS_SHARED: Final = _WITH_VERSIONS.with_for_update(read=True, of=ASSET)
-_WITH_VERSIONS_LOCKED: Final = _WITH_VERSIONS.with_for_update(of=ASSET)
+# Both tables: PostgreSQL reads anew, after it has waited, only the rows that the statement locks.
+_WITH_VERSIONS_SHARED: Final = _WITH_VERSIONS.with_for_update(read=True, of=(ASSET, ASSET_VERSION))
+_WITH_VERSIONS_LOCKED: Final = _WITH_VERSIONS.with_for_update(of=(ASSET, ASSET_VERSION))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,14 @@ def get(connection: Connection, asset: str, *, lock: bool = False) -> AssetRow:
     return row
 
 
+def lock_all(connection: Connection, names: Iterable[str]) -> dict[str, AssetRow]:
+    """Those of `names` that exist, by name, locked in that order.
+
+    Until this transaction ends no other one changes them or locks them, so no lease for a version of theirs commits.
+    """
+    return {row.asset: row for row in find_all(connection, _NAMED_LOCKED, AssetRow, {"names": sorted(set(names))})}
+
+
 def find_all_named(connection: Connection, names: Iterable[str]) -> dict[str, AssetRow]:
     """Those of `names` that exist, by name."""
     return {row.asset: row for row in find_all(connection, _NAMED, AssetRow, {"names": sorted(set(names))})}
@@ -191,6 +201,28 @@ def versions(connection: Connection, asset: str) -> list[AssetVersionRow]:
     """Every version of an asset, oldest first."""
     statement = select(ASSET_VERSION).where(ASSET_VERSION.c.asset == asset).order_by(ASSET_VERSION.c.version)
     return find_all(connection, statement, AssetVersionRow)
+
+
+def set_constraints(connection: Connection, asset: str, constraints: str) -> None:
+    """Change what must hold for every version that is added from now on.
+
+    Raises:
+        NotFoundError: there is no such asset.
+    """
+    changed = connection.execute(update(ASSET).where(ASSET.c.asset == asset).values(constraints=constraints))
+    if changed.rowcount != 1:
+        raise NotFoundError("asset", asset)
+
+
+def set_version_constraints(connection: Connection, ref: AssetRef, constraints: str) -> None:
+    """Change what must hold for one version. That nothing becomes freer unnoticed is for the caller to see to.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    matches = (ASSET_VERSION.c.asset == ref.asset) & (ASSET_VERSION.c.version == ref.version)
+    if connection.execute(update(ASSET_VERSION).where(matches).values(constraints=constraints)).rowcount != 1:
+        raise NotFoundError("asset version", str(ref))
 
 
 def set_version_state(connection: Connection, ref: AssetRef, state: AssetState) -> AssetVersionRow:

@@ -6,6 +6,7 @@ own and moves only the lease's end.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -303,6 +304,27 @@ def holders(connection: Connection, asset: str, *, now: int) -> dict[str, str]:
 def count_live(connection: Connection, grant_id: str, *, now: int) -> int:
     """How many leases of a job are live. Exact only under the job's lock (`jobs.get`)."""
     return connection.execute(select(func.count()).select_from(LEASE).where(*_live(grant_id, now))).scalar_one()
+
+
+def of_job(connection: Connection, *, tenant: str, job_uid: str) -> list[LeaseRow]:
+    """Every lease that a job was ever granted, whatever became of it, oldest first.
+
+    Exact only under the job's lock (`jobs.find_by_uid`). A renewal never changes what a lease covers.
+    """
+    statement = select(LEASE).where(LEASE.c.tenant == tenant, LEASE.c.job_uid == job_uid)
+    return find_all(connection, statement.order_by(LEASE.c.granted_at, LEASE.c.lease_id), LeaseRow)
+
+
+def live_covering(connection: Connection, names: Iterable[str], *, now: int) -> list[LeaseRow]:
+    """The live leases of any job that cover a version of one of the assets `names`, oldest first.
+
+    Exact only under the assets' locks (`keybroker.store.assets.lock_all`).
+    """
+    covering = select(HELD_KEY.c.lease_id).where(HELD_KEY.c.asset.in_(sorted(set(names))))
+    statement = select(LEASE).where(
+        LEASE.c.lease_id.in_(covering), LEASE.c.state == LeaseState.LIVE, LEASE.c.expires_at > now
+    )
+    return find_all(connection, statement.order_by(LEASE.c.granted_at, LEASE.c.lease_id), LeaseRow)
 
 
 def live_of_node(connection: Connection, node_id: str, *, now: int) -> list[LeaseRow]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Dialect,
     Enum,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -294,9 +295,67 @@ LEASE: Final = Table(
     Column("obligations", Text, nullable=False),
     UniqueConstraint("nonce", "node_id"),
     Index(None, "grant_id", "state"),
+    # What a job was granted, whatever became of it, is what its outputs are derived from.
+    Index(None, "tenant", "job_uid"),
     Index(None, "node_id", "state"),
     Index(None, "expires_at", "state"),
     _one_of(LeaseState),
+)
+
+LINEAGE_EDGE: Final = Table(
+    "lineage_edge",
+    METADATA,
+    # One step: this version was derived from that one. Steps are added, never changed or removed.
+    Column("child_asset", _id(), primary_key=True),
+    Column("child_version", BigInteger, primary_key=True, autoincrement=False),
+    Column("parent_asset", _id(), primary_key=True),
+    Column("parent_version", BigInteger, primary_key=True, autoincrement=False),
+    # By which the job held the parent; both NULL where an owner declared the step.
+    Column("grant_id", _id(), ForeignKey("job.grant_id")),
+    Column("lease_id", _id(), ForeignKey("lease.lease_id")),
+    Column("created_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["child_asset", "child_version"], ["asset_version.asset", "asset_version.version"]),
+    ForeignKeyConstraint(["parent_asset", "parent_version"], ["asset_version.asset", "asset_version.version"]),
+    Index(None, "parent_asset", "parent_version"),
+    CheckConstraint("child_asset <> parent_asset OR child_version <> parent_version", name="not_itself"),
+    CheckConstraint("(grant_id IS NULL) = (lease_id IS NULL)", name="granted"),
+)
+
+APPROVER_SET: Final = Table(
+    "approver_set",
+    METADATA,
+    Column("tenant", _id(), primary_key=True),
+    # 1 for the tenant's first set; the one with the highest serial holds, and nobody changes another.
+    Column("serial", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("signatures", TextTuple, nullable=False),
+    Column("signers", TextTuple, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("serial > 0", name="serial"),
+)
+
+DECLASSIFICATION: Final = Table(
+    "declassification",
+    METADATA,
+    # Of the statement, so that one and the same is proposed, and applied, at most once.
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("tenant", _id(), nullable=False),
+    Column("asset", _id(), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    # 1 for the first that is applied to the version; several proposals may compete for one.
+    Column("serial", BigInteger, nullable=False),
+    Column("author", _id(), nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("signatures", TextTuple, nullable=False),
+    Column("signers", TextTuple, nullable=False),
+    Column("proposed_at", BigInteger, nullable=False),
+    # NULL until it is applied.
+    Column("applied_at", BigInteger),
+    ForeignKeyConstraint(["asset", "version"], ["asset_version.asset", "asset_version.version"]),
+    Index(None, "tenant", "proposed_at"),
+    Index(None, "asset", "version"),
+    CheckConstraint("serial > 0", name="serial"),
 )
 
 HELD_KEY: Final = Table(

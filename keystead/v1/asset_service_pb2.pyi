@@ -57,18 +57,20 @@ class Asset(_message.Message):
     def __init__(self, asset: _Optional[str] = ..., kind: _Optional[_Union[AssetKind, str]] = ..., state: _Optional[_Union[AssetState, str]] = ..., constraints: _Optional[_Union[_constraints_pb2.Constraints, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[AssetVersion, _Mapping]]] = ...) -> None: ...
 
 class AssetVersion(_message.Message):
-    __slots__ = ("ref", "key_id", "manifest_digest", "create_time", "constraints")
+    __slots__ = ("ref", "key_id", "manifest_digest", "create_time", "constraints", "state")
     REF_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     ref: _asset_ref_pb2.AssetRef
     key_id: str
     manifest_digest: bytes
     create_time: _timestamp_pb2.Timestamp
     constraints: _constraints_pb2.Constraints
-    def __init__(self, ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., constraints: _Optional[_Union[_constraints_pb2.Constraints, _Mapping]] = ...) -> None: ...
+    state: AssetState
+    def __init__(self, ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., constraints: _Optional[_Union[_constraints_pb2.Constraints, _Mapping]] = ..., state: _Optional[_Union[AssetState, str]] = ...) -> None: ...
 
 class RegisterAssetRequest(_message.Message):
     __slots__ = ("request_id", "asset", "kind", "constraints")
@@ -89,18 +91,20 @@ class RegisterAssetResponse(_message.Message):
     def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ...) -> None: ...
 
 class AddAssetVersionRequest(_message.Message):
-    __slots__ = ("request_id", "ref", "key_id", "manifest_digest", "wrapped_key")
+    __slots__ = ("request_id", "ref", "key_id", "manifest_digest", "wrapped_key", "parents")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REF_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WRAPPED_KEY_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     ref: _asset_ref_pb2.AssetRef
     key_id: str
     manifest_digest: bytes
     wrapped_key: bytes
-    def __init__(self, request_id: _Optional[str] = ..., ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., wrapped_key: _Optional[bytes] = ...) -> None: ...
+    parents: _containers.RepeatedCompositeFieldContainer[_asset_ref_pb2.AssetRef]
+    def __init__(self, request_id: _Optional[str] = ..., ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., wrapped_key: _Optional[bytes] = ..., parents: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ...) -> None: ...
 
 class AddAssetVersionResponse(_message.Message):
     __slots__ = ("version",)
@@ -137,18 +141,44 @@ class ListAssetsResponse(_message.Message):
     def __init__(self, assets: _Optional[_Iterable[_Union[Asset, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RevokeAssetRequest(_message.Message):
-    __slots__ = ("request_id", "asset")
+    __slots__ = ("request_id", "asset", "descendants")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ASSET_FIELD_NUMBER: _ClassVar[int]
+    DESCENDANTS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     asset: str
-    def __init__(self, request_id: _Optional[str] = ..., asset: _Optional[str] = ...) -> None: ...
+    descendants: bool
+    def __init__(self, request_id: _Optional[str] = ..., asset: _Optional[str] = ..., descendants: _Optional[bool] = ...) -> None: ...
 
 class RevokeAssetResponse(_message.Message):
-    __slots__ = ("asset",)
+    __slots__ = ("asset", "descendants")
     ASSET_FIELD_NUMBER: _ClassVar[int]
+    DESCENDANTS_FIELD_NUMBER: _ClassVar[int]
     asset: Asset
-    def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ...) -> None: ...
+    descendants: _containers.RepeatedCompositeFieldContainer[_asset_ref_pb2.AssetRef]
+    def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ..., descendants: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ...) -> None: ...
+
+class ConstrainAssetRequest(_message.Message):
+    __slots__ = ("request_id", "asset", "version", "constraints")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    asset: str
+    version: int
+    constraints: _constraints_pb2.Constraints
+    def __init__(self, request_id: _Optional[str] = ..., asset: _Optional[str] = ..., version: _Optional[int] = ..., constraints: _Optional[_Union[_constraints_pb2.Constraints, _Mapping]] = ...) -> None: ...
+
+class ConstrainAssetResponse(_message.Message):
+    __slots__ = ("asset", "tightened", "revoked_leases")
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    TIGHTENED_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_LEASES_FIELD_NUMBER: _ClassVar[int]
+    asset: Asset
+    tightened: _containers.RepeatedCompositeFieldContainer[_asset_ref_pb2.AssetRef]
+    revoked_leases: int
+    def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ..., tightened: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ..., revoked_leases: _Optional[int] = ...) -> None: ...
 
 class GetWrappingKeyRequest(_message.Message):
     __slots__ = ()

@@ -60,6 +60,11 @@ class AssetServiceStub:
                 request_serializer=keystead_dot_v1_dot_asset__service__pb2.RevokeAssetRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_asset__service__pb2.RevokeAssetResponse.FromString,
                 _registered_method=True)
+        self.ConstrainAsset = channel.unary_unary(
+                '/keystead.v1.AssetService/ConstrainAsset',
+                request_serializer=keystead_dot_v1_dot_asset__service__pb2.ConstrainAssetRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_asset__service__pb2.ConstrainAssetResponse.FromString,
+                _registered_method=True)
         self.GetWrappingKey = channel.unary_unary(
                 '/keystead.v1.AssetService/GetWrappingKey',
                 request_serializer=keystead_dot_v1_dot_asset__service__pb2.GetWrappingKeyRequest.SerializeToString,
@@ -100,14 +105,21 @@ class AssetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeAsset(self, request, context):
-        """Stops every further release of an asset's keys.
+        """Stops every further release of an asset's keys, and of what was derived from it where the request says so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConstrainAsset(self, request, context):
+        """Tightens what an asset, or one version of it, demands, and with it whatever was derived from it; never loosens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWrappingKey(self, request, context):
-        """The broker's HPKE public key, to wrap data keys to.
+        """The broker's HPKE public key, to wrap data keys to. Role: owner, scheduler or node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +152,11 @@ def add_AssetServiceServicer_to_server(servicer, server):
                     servicer.RevokeAsset,
                     request_deserializer=keystead_dot_v1_dot_asset__service__pb2.RevokeAssetRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_asset__service__pb2.RevokeAssetResponse.SerializeToString,
+            ),
+            'ConstrainAsset': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConstrainAsset,
+                    request_deserializer=keystead_dot_v1_dot_asset__service__pb2.ConstrainAssetRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_asset__service__pb2.ConstrainAssetResponse.SerializeToString,
             ),
             'GetWrappingKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GetWrappingKey,
@@ -283,6 +300,33 @@ class AssetService:
             '/keystead.v1.AssetService/RevokeAsset',
             keystead_dot_v1_dot_asset__service__pb2.RevokeAssetRequest.SerializeToString,
             keystead_dot_v1_dot_asset__service__pb2.RevokeAssetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConstrainAsset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.AssetService/ConstrainAsset',
+            keystead_dot_v1_dot_asset__service__pb2.ConstrainAssetRequest.SerializeToString,
+            keystead_dot_v1_dot_asset__service__pb2.ConstrainAssetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,9 +25,11 @@ class AssetServiceStub:
     ListAssets: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.ListAssetsRequest, _asset_service_pb2.ListAssetsResponse]
     """Lists the assets of this tenant."""
     RevokeAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.RevokeAssetRequest, _asset_service_pb2.RevokeAssetResponse]
-    """Stops every further release of an asset's keys."""
+    """Stops every further release of an asset's keys, and of what was derived from it where the request says so."""
+    ConstrainAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.ConstrainAssetRequest, _asset_service_pb2.ConstrainAssetResponse]
+    """Tightens what an asset, or one version of it, demands, and with it whatever was derived from it; never loosens."""
     GetWrappingKey: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.GetWrappingKeyRequest, _asset_service_pb2.GetWrappingKeyResponse]
-    """The broker's HPKE public key, to wrap data keys to."""
+    """The broker's HPKE public key, to wrap data keys to. Role: owner, scheduler or node."""
 
 class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models and datasets, their rules and their data keys. Role: owner, of the asset's tenant."""
@@ -70,7 +72,15 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_service_pb2.RevokeAssetRequest,
         context: _grpc.ServicerContext,
     ) -> _asset_service_pb2.RevokeAssetResponse:
-        """Stops every further release of an asset's keys."""
+        """Stops every further release of an asset's keys, and of what was derived from it where the request says so."""
+
+    @_abc_1.abstractmethod
+    def ConstrainAsset(
+        self,
+        request: _asset_service_pb2.ConstrainAssetRequest,
+        context: _grpc.ServicerContext,
+    ) -> _asset_service_pb2.ConstrainAssetResponse:
+        """Tightens what an asset, or one version of it, demands, and with it whatever was derived from it; never loosens."""
 
     @_abc_1.abstractmethod
     def GetWrappingKey(
@@ -78,6 +88,6 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_service_pb2.GetWrappingKeyRequest,
         context: _grpc.ServicerContext,
     ) -> _asset_service_pb2.GetWrappingKeyResponse:
-        """The broker's HPKE public key, to wrap data keys to."""
+        """The broker's HPKE public key, to wrap data keys to. Role: owner, scheduler or node."""
 
 def add_AssetServiceServicer_to_server(servicer: AssetServiceServicer, server: _grpc.Server) -> None: ...

@@ -42,6 +42,7 @@ from keystead.v1 import (
     job_service_pb2,
     job_service_pb2_grpc,
     lease_service_pb2_grpc,
+    lineage_service_pb2_grpc,
     node_service_pb2,
     node_service_pb2_grpc,
     site_service_pb2,
@@ -111,6 +112,7 @@ class Stubs:
     audit: Any = field(init=False)
     jobs: Any = field(init=False)
     leases: Any = field(init=False)
+    lineage: Any = field(init=False)
     nodes: Any = field(init=False)
     sites: Any = field(init=False)
 
@@ -120,6 +122,7 @@ class Stubs:
         self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
         self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self.leases = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
+        self.lineage = lineage_service_pb2_grpc.LineageServiceStub(self.channel)
         self.nodes = node_service_pb2_grpc.NodeServiceStub(self.channel)
         self.sites = site_service_pb2_grpc.SiteServiceStub(self.channel)
 
