@@ -679,3 +679,6 @@ _READERS: Final[Mapping[str, Callable[[object, str], Any]]] = MappingProxyType(
 _NO_AREAS: Final = Areas()
 BOTTOM: Final = Constraints()
 """The constraints that demand nothing: joined with any, they leave it as it is."""
+
+FIELDS: Final = tuple(item.name for item in fields(Constraints))
+"""The fields of `Constraints`, by name."""

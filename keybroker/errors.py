@@ -40,6 +40,8 @@
     ├── NothingGrantedError            the job was never granted a lease, so nothing is known of what it made
     ├── StatementError                 a signed statement, or one of its signatures, is not what it must be
     │   └── SignaturesMissingError     too few authorities have signed it
+    ├── StatementExpiredError          the time in which a statement may be used is over
+    ├── DeclassificationStaleError     the constraints that a declassification starts from are not the present ones
     ├── GrantInvalidError              a grant that this broker did not sign, or not for this
     ├── NoAppraisalError               a record of the log that rests on no appraisal that is kept
     ├── AppraisalRecordError           a stored or exported appraisal is altered, incomplete or of another version
@@ -398,6 +400,18 @@ class SignaturesMissingError(StatementError):
     def __init__(self, *, found: int, needed: int, missing: list[str]) -> None:
         more = ", ".join(missing) or "nobody: name authorities in the broker's configuration, [[estate.authorities]]"
         super().__init__("signatures", f"{found} of {needed} that are needed; who can still sign: {more}")
+
+
+class StatementExpiredError(KeybrokerError):
+    """The time in which a statement may be used is over, or ends too far ahead."""
+
+    code: ClassVar[str] = "STATEMENT_EXPIRED"
+
+
+class DeclassificationStaleError(KeybrokerError):
+    """The constraints that a declassification starts from are not the version's present ones; nothing was changed."""
+
+    code: ClassVar[str] = "DECLASSIFICATION_STALE"
 
 
 class GrantInvalidError(KeybrokerError):

@@ -13,6 +13,7 @@ from attestation.composite import NodeEvidence
 from attestation.types import Evidence
 from audit.receipt import Receipt
 from keybroker import estate, requests
+from keybroker.approvers import ApproverSet
 from keybroker.assets import AssetView
 from keybroker.constraints import Areas, Assurance, Constraints, parsed
 from keybroker.errors import InvalidRequestError
@@ -21,7 +22,9 @@ from keybroker.jobs import JobView
 from keybroker.lineage import LineageView
 from keybroker.node_import import Imported
 from keybroker.release import WrappedKey
+from keybroker.statements import Statement
 from keybroker.store.assets import AssetRow, AssetVersionRow
+from keybroker.store.declassifications import ApproverSetRow, DeclassificationRow
 from keybroker.store.leases import LeaseRow
 from keybroker.store.nodes import NodeRow
 from keybroker.store.schema import AssetKind, AssetState, Custody, JobState, NodeState, SiteState
@@ -31,6 +34,7 @@ from keystead.v1 import (
     asset_ref_pb2,
     asset_service_pb2,
     constraints_pb2,
+    declassification_service_pb2,
     evidence_pb2,
     job_service_pb2,
     lease_service_pb2,
@@ -339,6 +343,40 @@ def lineage_message(view: LineageView) -> lineage_service_pb2.GetLineageResponse
             for edge in view.edges
         ],
         truncated=view.truncated,
+    )
+
+
+def approvers_message(row: ApproverSetRow) -> declassification_service_pb2.ApproverSet:
+    """A set of approvers, as it was signed."""
+    approvers = ApproverSet.of(Statement.parse(row.statement))
+    return declassification_service_pb2.ApproverSet(
+        serial=row.serial,
+        threshold=approvers.threshold,
+        approvers=[
+            declassification_service_pb2.Approver(name=name, public_key=key) for name, key in approvers.keys.items()
+        ],
+        statement=row.statement,
+        signatures=row.signatures,
+        create_time=timestamp(row.created_at),
+    )
+
+
+def declassification_message(row: DeclassificationRow) -> declassification_service_pb2.Declassification:
+    """A declassification."""
+    applied = row.applied_at is not None
+    return declassification_service_pb2.Declassification(
+        digest=row.digest,
+        ref=asset_ref_message(row.ref),
+        serial=row.serial,
+        author=row.author,
+        state=declassification_service_pb2.DECLASSIFICATION_STATE_APPLIED
+        if applied
+        else declassification_service_pb2.DECLASSIFICATION_STATE_PROPOSED,
+        statement=row.statement,
+        signatures=row.signatures,
+        signers=row.signers,
+        create_time=timestamp(row.proposed_at),
+        apply_time=None if row.applied_at is None else timestamp(row.applied_at),
     )
 
 

@@ -24,6 +24,7 @@ from keybroker.maintenance import Maintenance
 from keybroker.services.asset import AssetAdapter
 from keybroker.services.attestation import AttestationAdapter
 from keybroker.services.audit import AuditAdapter
+from keybroker.services.declassification import DeclassificationAdapter
 from keybroker.services.interceptor import StatusInterceptor
 from keybroker.services.job import JobAdapter
 from keybroker.services.lease import LeaseAdapter
@@ -39,6 +40,8 @@ from keystead.v1 import (
     attestation_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
+    declassification_service_pb2,
+    declassification_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
     lease_service_pb2,
@@ -97,6 +100,9 @@ class Server:
         lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseAdapter(broker), self._server)
         asset_service_pb2_grpc.add_AssetServiceServicer_to_server(AssetAdapter(broker), self._server)
         lineage_service_pb2_grpc.add_LineageServiceServicer_to_server(LineageAdapter(broker), self._server)
+        declassification_service_pb2_grpc.add_DeclassificationServiceServicer_to_server(
+            DeclassificationAdapter(broker), self._server
+        )
         site_service_pb2_grpc.add_SiteServiceServicer_to_server(SiteAdapter(broker), self._server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeAdapter(broker), self._server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditAdapter(broker), self._server)
@@ -108,6 +114,7 @@ class Server:
                 (lease_service_pb2, "LeaseService"),
                 (asset_service_pb2, "AssetService"),
                 (lineage_service_pb2, "LineageService"),
+                (declassification_service_pb2, "DeclassificationService"),
                 (site_service_pb2, "SiteService"),
                 (node_service_pb2, "NodeService"),
                 (audit_service_pb2, "AuditService"),

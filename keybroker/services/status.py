@@ -61,6 +61,8 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     errors.NothingGrantedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StatementError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.SignaturesMissingError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.StatementExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DeclassificationStaleError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.GrantInvalidError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NoAppraisalError: grpc.StatusCode.NOT_FOUND,
     errors.PolicyUnavailableError: grpc.StatusCode.UNAVAILABLE,

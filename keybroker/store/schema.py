@@ -349,6 +349,7 @@ DECLASSIFICATION: Final = Table(
     Column("statement", LargeBinary, nullable=False),
     Column("signatures", TextTuple, nullable=False),
     Column("signers", TextTuple, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
     Column("proposed_at", BigInteger, nullable=False),
     # NULL until it is applied.
     Column("applied_at", BigInteger),

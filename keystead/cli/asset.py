@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -24,7 +24,7 @@ from keystead.cli.output import Json, JsonOption
 from keystead.cli.seal import read_data_key, read_owner_key
 from keystead.toml import read_toml
 from keystead.v1 import asset_service_pb2 as pb
-from keystead.v1 import constraints_pb2
+from keystead.v1 import constraints_pb2, lineage_service_pb2
 from keystead.v1.asset_ref_pb2 import AssetRef
 from sealed.asset import SealedAsset
 from sealed.format import key_id
@@ -198,7 +198,7 @@ def register(
         request_id=request_id(), asset=asset, kind=_KINDS[kind], constraints=constraints_message(demanded)
     )
     response = connection.call(connection.assets.RegisterAsset, request)
-    _show(response.asset, as_json=as_json, title="Asset registered")
+    show_asset(response.asset, as_json=as_json, title="Asset registered")
 
 
 @app.command(
@@ -218,6 +218,14 @@ def add_version(
     owner_key: Annotated[
         Path, typer.Option(metavar="PEM", help="The owner's public key: the manifest must be signed by it.")
     ],
+    parent: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parent",
+            metavar="TENANT/NAME@VERSION",
+            help="What it was derived from: it takes on that version's constraints; repeat for each.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a sealed version."""
@@ -233,6 +241,7 @@ def add_version(
         key_id=manifest.key_id,
         manifest_digest=manifest.digest(),
         wrapped_key=hpke_seal(key, public_key=wrapping.hpke_key, info=info),
+        parents=[version_ref(each) for each in parent or ()],
     )
     response = connection.call(connection.assets.AddAssetVersion, request)
     output.show(
@@ -280,12 +289,13 @@ def show(connection: Connection, asset: AssetArgument, *, as_json: JsonOption = 
     if as_json:
         output.print_json(asset_json(found))
         return
-    _show(found, as_json=False)
+    show_asset(found, as_json=False)
     output.print_table(
-        ("version", "key", "manifest digest", "added"),
+        ("version", "state", "key", "manifest digest", "added"),
         (
             (
                 version.ref.version,
+                _STATES.get(version.state, "unknown"),
                 version.key_id,
                 version.manifest_digest.hex(),
                 output.instant(version.create_time.seconds),
@@ -297,26 +307,37 @@ def show(connection: Connection, asset: AssetArgument, *, as_json: JsonOption = 
 
 
 @app.command(
-    help=with_examples("Stop every further release of an asset's keys, for ever.", "asset revoke acme/llm --yes")
+    help=with_examples(
+        "Stop every further release of an asset's keys, for ever; its live leases end.\n\n"
+        "With --descendants the same happens to every version that was derived from it; they are listed first.",
+        "asset revoke acme/llm --yes",
+        "asset revoke acme/notes --descendants",
+    )
 )
 @connected
 def revoke(
     connection: Connection,
     asset: AssetArgument,
     *,
+    descendants: Annotated[bool, typer.Option("--descendants", help="And whatever was derived from it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Revoke an asset."""
-    output.confirm(f"Revoke {asset}? No key of it is ever released again.", yes=yes)
+    if descendants and not as_json:
+        _list_descendants(connection, asset)
+    also = " and whatever was derived from it" if descendants else ""
+    output.confirm(f"Revoke {asset}{also}? No key of it is ever released again.", yes=yes)
     response = connection.call(
-        connection.assets.RevokeAsset, pb.RevokeAssetRequest(request_id=request_id(), asset=asset)
+        connection.assets.RevokeAsset,
+        pb.RevokeAssetRequest(request_id=request_id(), asset=asset, descendants=descendants),
     )
-    _show(response.asset, as_json=as_json, title="Asset revoked")
+    more = {"descendants": [f"{each.asset}@{each.version}" for each in response.descendants]} if descendants else None
+    show_asset(response.asset, as_json=as_json, title="Asset revoked", more=more)
 
 
-def _show(asset: pb.Asset, *, as_json: bool, title: str = "") -> None:
-    """Print an asset; people read each constraint on a line of its own."""
+def show_asset(asset: pb.Asset, *, as_json: bool, title: str = "", more: Mapping[str, Json] | None = None) -> None:
+    """Print an asset, and `more` about it; people read each constraint on a line of its own."""
     document = asset_json(asset, versions=as_json)
     if not as_json:
         document = {name: value for name, value in document.items() if name != "constraints"}
@@ -327,7 +348,29 @@ def _show(asset: pb.Asset, *, as_json: bool, title: str = "") -> None:
             document["exposure"] = residency(asset.constraints.exposure)
         if asset.constraints.HasField("retain_until"):
             document["retain_until"] = output.instant(asset.constraints.retain_until.seconds)
-    output.show(document, as_json=as_json, title=title)
+    output.show({**document, **(more or {})}, as_json=as_json, title=title)
+
+
+def _list_descendants(connection: Connection, asset: str) -> None:
+    answer = connection.call(
+        connection.lineage.GetLineage,
+        lineage_service_pb2.GetLineageRequest(asset=asset, direction=lineage_service_pb2.LINEAGE_DIRECTION_DOWN),
+    )
+    names = sorted({f"{node.ref.asset}@{node.ref.version}" for node in answer.nodes if node.ref.asset != asset})
+    more = ("", "and more") if answer.truncated else ()
+    output.print_table(("derived from it",), ((name,) for name in (*names, *more)), empty="nothing was derived from it")
+
+
+def version_ref(text: str) -> AssetRef:
+    """``TENANT/NAME@VERSION`` as a message.
+
+    Raises:
+        UsageError: another form.
+    """
+    name, at, number = text.rpartition("@")
+    if not at or not number.isascii() or not number.isdigit():
+        raise UsageError(f"{text}: not TENANT/NAME@VERSION")
+    return AssetRef(asset=name, version=int(number))
 
 
 def kind_name(value: int) -> str:
@@ -347,6 +390,15 @@ def read_constraints(path: Path) -> Constraints:
     Raises:
         UsageError: the file cannot be read, or a field is wrong; it names file and field.
     """
+    return _constraints(read_document(path), str(path))
+
+
+def read_document(path: Path) -> dict[str, object]:
+    """Read a JSON or TOML file that holds an object.
+
+    Raises:
+        UsageError: the file cannot be read, or holds none.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT + 1)
@@ -356,7 +408,9 @@ def read_constraints(path: Path) -> Constraints:
         document = read_toml(data, limit=MAX_TEXT) if path.suffix == ".toml" else _json(data)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: neither JSON nor, where it is named .toml, TOML: {error}") from None
-    return _constraints(document, str(path))
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: constraints: must be an object")
+    return document
 
 
 def _json(data: bytes) -> object:
@@ -431,6 +485,7 @@ def version_json(version: pb.AssetVersion) -> dict[str, Json]:
     """An asset's version as it stands in ``--json`` output."""
     return {
         "version": version.ref.version,
+        "state": _STATES.get(version.state, "unknown"),
         "key_id": version.key_id,
         "manifest_digest": version.manifest_digest.hex(),
         "added": output.instant(version.create_time.seconds),

@@ -20,7 +20,9 @@ from keystead.cli.exits import UsageError
 from keystead.cli.profile import BrokerOptions, Profile, with_broker_options
 from keystead.v1.asset_service_pb2_grpc import AssetServiceStub
 from keystead.v1.audit_service_pb2_grpc import AuditServiceStub
+from keystead.v1.declassification_service_pb2_grpc import DeclassificationServiceStub
 from keystead.v1.job_service_pb2_grpc import JobServiceStub
+from keystead.v1.lineage_service_pb2_grpc import LineageServiceStub
 from keystead.v1.node_service_pb2_grpc import NodeServiceStub
 from keystead.v1.site_service_pb2_grpc import SiteServiceStub
 
@@ -62,7 +64,9 @@ class Connection:
         )
         self.assets = AssetServiceStub(self._channel)
         self.audit = AuditServiceStub(self._channel)
+        self.declassifications = DeclassificationServiceStub(self._channel)
         self.jobs = JobServiceStub(self._channel)
+        self.lineage = LineageServiceStub(self._channel)
         self.nodes = NodeServiceStub(self._channel)
         self.sites = SiteServiceStub(self._channel)
 

@@ -31,7 +31,7 @@ from keystead.binding import AssetRef, HpkePrivateKey
 from keystead.v1 import asset_ref_pb2, denial_pb2, evidence_pb2, lease_service_pb2
 
 PROTOS = Path(__file__).resolve().parents[2] / "protos" / "keystead" / "v1"
-SERVICES = ("asset", "attestation", "audit", "job", "lease", "lineage", "node", "site")
+SERVICES = ("asset", "attestation", "audit", "declassification", "job", "lease", "lineage", "node", "site")
 ROLES = ("owner", "scheduler", "node", "operator", "auditor")
 
 
@@ -102,6 +102,7 @@ def contract() -> list[Rpc]:
 _PLURAL = {
     "asset": "assets",
     "audit": "audit",
+    "declassification": "declassifications",
     "job": "jobs",
     "lease": "leases",
     "lineage": "lineage",

@@ -39,6 +39,7 @@ from keystead.v1 import (
     attestation_service_pb2_grpc,
     audit_service_pb2_grpc,
     constraints_pb2,
+    declassification_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
     lease_service_pb2_grpc,
@@ -110,6 +111,7 @@ class Stubs:
     assets: Any = field(init=False)
     attestation: Any = field(init=False)
     audit: Any = field(init=False)
+    declassifications: Any = field(init=False)
     jobs: Any = field(init=False)
     leases: Any = field(init=False)
     lineage: Any = field(init=False)
@@ -120,6 +122,7 @@ class Stubs:
         self.assets = asset_service_pb2_grpc.AssetServiceStub(self.channel)
         self.attestation = attestation_service_pb2_grpc.AttestationServiceStub(self.channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
+        self.declassifications = declassification_service_pb2_grpc.DeclassificationServiceStub(self.channel)
         self.jobs = job_service_pb2_grpc.JobServiceStub(self.channel)
         self.leases = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
         self.lineage = lineage_service_pb2_grpc.LineageServiceStub(self.channel)

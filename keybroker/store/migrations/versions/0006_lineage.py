@@ -74,6 +74,7 @@ def upgrade() -> None:
         sa.Column("statement", sa.LargeBinary(), nullable=False),
         sa.Column("signatures", sa.Text(), nullable=False),
         sa.Column("signers", sa.Text(), nullable=False),
+        sa.Column("not_after", sa.BigInteger(), nullable=False),
         sa.Column("proposed_at", sa.BigInteger(), nullable=False),
         sa.Column("applied_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("serial > 0", name=op.f("ck_declassification_serial")),
