@@ -119,7 +119,7 @@ class AssetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetWrappingKey(self, request, context):
-        """The broker's HPKE public key, to wrap data keys to. Role: owner, scheduler or node.
+        """The broker's HPKE public key, to wrap data keys to. Role: owner or scheduler or node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,7 +29,7 @@ class AssetServiceStub:
     ConstrainAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.ConstrainAssetRequest, _asset_service_pb2.ConstrainAssetResponse]
     """Tightens what an asset, or one version of it, demands, and with it whatever was derived from it; never loosens."""
     GetWrappingKey: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.GetWrappingKeyRequest, _asset_service_pb2.GetWrappingKeyResponse]
-    """The broker's HPKE public key, to wrap data keys to. Role: owner, scheduler or node."""
+    """The broker's HPKE public key, to wrap data keys to. Role: owner or scheduler or node."""
 
 class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models and datasets, their rules and their data keys. Role: owner, of the asset's tenant."""
@@ -88,6 +88,6 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_service_pb2.GetWrappingKeyRequest,
         context: _grpc.ServicerContext,
     ) -> _asset_service_pb2.GetWrappingKeyResponse:
-        """The broker's HPKE public key, to wrap data keys to. Role: owner, scheduler or node."""
+        """The broker's HPKE public key, to wrap data keys to. Role: owner or scheduler or node."""
 
 def add_AssetServiceServicer_to_server(servicer: AssetServiceServicer, server: _grpc.Server) -> None: ...

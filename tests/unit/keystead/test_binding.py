@@ -101,6 +101,21 @@ def test_key_vectors() -> None:
     assert binding.sealed_file_context(ref=REFS[0], name="model.safetensors") == raw("sealed_file_context")
     assert binding.lease_return_message(lease_id=INPUTS["lease_id"], zeroised=True) == raw("lease_return_message")
     assert binding.lease_return_message(lease_id=INPUTS["lease_id"], zeroised=False) != raw("lease_return_message")
+    output = INPUTS["output"]
+    signed = {
+        "lease_id": INPUTS["lease_id"],
+        "ref": binding.AssetRef.parse(output["version"]),
+        "key_id": INPUTS["key_id"],
+        "manifest_digest": bytes.fromhex(output["manifest_digest"]),
+        "wrapped_key": bytes.fromhex(output["wrapped_key"]),
+        "kind": output["kind"],
+        "constraints": output["constraints"],
+    }
+    assert binding.output_message(**signed) == raw("output_message")
+    for name, other in (("lease_id", "x"), ("ref", REFS[0]), ("key_id", "x"), ("kind", ""), ("constraints", "{}")):
+        assert binding.output_message(**(signed | {name: other})) != raw("output_message")
+    for name in ("manifest_digest", "wrapped_key"):
+        assert binding.output_message(**(signed | {name: bytes(32)})) != raw("output_message")
     message = binding.passport_message(
         ear=INPUTS["ear"],
         nonce=raw("nonce"),
