@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -17,6 +17,8 @@ from audit.errors import EntryNotFoundError, RecordError
 from audit.records import MAX_ITEMS, Actor, Kind, Record, Result
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
 from keystead.binding import AssetRef
+
+T = TypeVar("T")
 
 ERASED_INDEXES: Final = "leaf_indexes"
 """The detail of an ``audit.erased`` record that lists what was erased."""
@@ -52,7 +54,14 @@ def projections(record: Record) -> dict[str, Any]:
         "input_digest": record.input_digest,
         "result": record.result.value,
         "lease": record.lease,
+        "job_user": _detail(record, "user", str),
+        "expires_at": _detail(record, "expires_at", int),
     }
+
+
+def _detail(record: Record, name: str, of: type[T]) -> T | None:
+    value = record.detail.get(name)
+    return value if isinstance(value, of) and not isinstance(value, bool) else None
 
 
 PROJECTED: Final = (
@@ -70,6 +79,8 @@ PROJECTED: Final = (
     "input_digest",
     "result",
     "lease",
+    "job_user",
+    "expires_at",
 )
 """The columns of `AUDIT_ENTRY` that repeat the payload for queries, and are erased with it."""
 

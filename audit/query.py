@@ -1,5 +1,6 @@
 """Asking the log: filters over the projections, pages in the order of the log.
 
+Besides fields that must be equal a filter asks for a span of time, or for the leases that were alive at an instant.
 Only sequenced entries are found. A page's cursor is the index it ended at: entries are only ever added behind it,
 so no entry is skipped or shown twice while the log grows. What is returned was checked against its digest.
 """
@@ -13,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, exists, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
 from audit.envelope import Leaf
 from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError
-from audit.records import Kind, Record, Result
+from audit.records import MAX_INTEGER, Kind, Record, Result
 from audit.tables import (
     AUDIT_CHECKPOINT,
     AUDIT_ENTRY,
@@ -30,6 +31,12 @@ from keystead.binding import AssetRef, BindingError, check_id
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 
+LEASE_BEGINS: Final = (Kind.LEASE_GRANTED, Kind.LEASE_RENEWED)
+"""Records from which on a lease is alive, until the instant that they name."""
+
+LEASE_ENDS: Final = (Kind.LEASE_RETURNED, Kind.LEASE_EXPIRED, Kind.LEASE_REVOKED)
+"""Records from which on a lease is not alive any more."""
+
 _CURSOR: Final = re.compile(r"(0|[1-9][0-9]{0,18})\.([0-9a-f]{16})\Z")
 
 
@@ -40,10 +47,14 @@ class Filter:
     Attributes:
         asset, version: an asset, ``tenant/name``, and one version of it.
         job, tenant, actor, node, site, jurisdiction, lease: as in `audit.records.Record`; `actor` is the name.
+        user: whom the job ran for, as its scheduler declared it.
         hardware: one hardware identity, ``kind:value``.
         policy_digest: lower-case hexadecimal.
         kind, result, reason: what happened, how it ended, and one of the codes.
         start_time, end_time: seconds since the Unix epoch, from (inclusive) and to (exclusive).
+        alive_at: seconds since the Unix epoch: of each lease that was alive at this instant the grant or renewal
+            that it was alive by. A lease is alive from its grant on, up to but not including the instant that its
+            newest grant or renewal names, and no longer than to the record of its return, expiry or revocation.
     """
 
     asset: str | None = None
@@ -62,16 +73,22 @@ class Filter:
     lease: str | None = None
     start_time: int | None = None
     end_time: int | None = None
+    user: str | None = None
+    alive_at: int | None = None
 
     def __post_init__(self) -> None:
         if self.version is not None and self.asset is None:
             raise QueryError("filter: a version without its asset")
         if self.start_time is not None and self.end_time is not None and self.start_time > self.end_time:
             raise QueryError(f"filter: start time {self.start_time} is after end time {self.end_time}")
+        for name in ("version", "start_time", "end_time", "alive_at"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= MAX_INTEGER:
+                raise QueryError(f"filter: {name} {value} is not between 0 and {MAX_INTEGER}, so no record has it")
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits that tie a cursor to its filter."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps({name: value for name, value in asdict(self).items() if value is not None}, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
@@ -158,12 +175,15 @@ def _conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
         entry.kind: None if wanted.kind is None else wanted.kind.value,
         entry.result: None if wanted.result is None else wanted.result.value,
         entry.lease: wanted.lease,
+        entry.job_user: wanted.user,
     }
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
     if wanted.start_time is not None:
         conditions.append(entry.time >= wanted.start_time)
     if wanted.end_time is not None:
         conditions.append(entry.time < wanted.end_time)
+    if wanted.alive_at is not None:
+        conditions += _alive(wanted.alive_at)
     if wanted.asset is not None:
         asset = AUDIT_ENTRY_ASSET.c
         named = [asset.entry_id == entry.id, asset.asset == wanted.asset]
@@ -179,6 +199,60 @@ def _conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
     return conditions
 
 
+def _alive(instant: int) -> Sequence[ColumnElement[bool]]:
+    """Entries by which a lease was alive at `instant`: the newest grant or renewal by then, unless it ended by then.
+
+    Clocks jump, so which of two renewals is the newer one is read off their places in the log.
+    """
+    entry, later, end = AUDIT_ENTRY.c, AUDIT_ENTRY.alias("later").c, AUDIT_ENTRY.alias("ended").c
+    renewed = and_(
+        later.lease == entry.lease,
+        later.kind == Kind.LEASE_RENEWED.value,
+        later.leaf_index > entry.leaf_index,
+        later.time <= instant,
+    )
+    ended = and_(
+        end.lease == entry.lease,
+        end.kind.in_([kind.value for kind in LEASE_ENDS]),
+        end.leaf_index.is_not(None),
+        end.time <= instant,
+    )
+    return (
+        entry.kind.in_([kind.value for kind in LEASE_BEGINS]),
+        entry.lease.is_not(None),
+        entry.time <= instant,
+        entry.expires_at > instant,
+        ~exists().where(renewed),
+        ~exists().where(ended),
+    )
+
+
+def cursor_after(wanted: Filter, index: int) -> str:
+    """The cursor that goes on behind the entry at `index`."""
+    return f"{index}.{wanted.digest()}"
+
+
+def newest(connection: Connection, wanted: Filter, *, limit: int) -> Page:
+    """The last `limit` entries that `wanted` describes, in the order of the log; there is no next page.
+
+    Raises:
+        QueryError: the limit is out of range.
+        LogCorruptError: an entry that would be shown is not what was appended.
+    """
+    _check_limit(limit)
+    conditions = [AUDIT_ENTRY.c.leaf_index.is_not(None), *_conditions(wanted)]
+    rows = connection.execute(
+        select(*_COLUMNS).where(*conditions).order_by(AUDIT_ENTRY.c.leaf_index.desc()).limit(limit)
+    ).all()
+    entries = tuple(_entry(row) for row in reversed(rows))
+    return Page(entries, "")
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_PAGE:
+        raise QueryError(f"page size {limit} is not between 1 and {MAX_PAGE}")
+
+
 def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, cursor: str = "") -> Page:
     """One page of the entries that `wanted` describes.
 
@@ -192,8 +266,7 @@ def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, 
         QueryError: the limit is out of range, or the cursor is not one of this filter.
         LogCorruptError: an entry that would be shown is not what was appended.
     """
-    if not 1 <= limit <= MAX_PAGE:
-        raise QueryError(f"page size {limit} is not between 1 and {MAX_PAGE}")
+    _check_limit(limit)
     conditions = [AUDIT_ENTRY.c.leaf_index.is_not(None), *_conditions(wanted)]
     if cursor:
         match = _CURSOR.match(cursor)
@@ -205,7 +278,7 @@ def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, 
     ).all()
     entries = tuple(_entry(row) for row in rows[:limit])
     more = len(rows) > limit
-    return Page(entries, f"{entries[-1].index}.{wanted.digest()}" if more else "")
+    return Page(entries, cursor_after(wanted, entries[-1].index) if more else "")
 
 
 def get(connection: Connection, index: int) -> Entry:

@@ -55,6 +55,8 @@ AUDIT_ENTRY: Final = Table(
     Column("input_digest", String(64), nullable=True),
     Column("result", String(16), nullable=True),
     Column("lease", String(_NAME), nullable=True),
+    Column("job_user", String(_LABEL), nullable=True),
+    Column("expires_at", BigInteger, nullable=True),
     CheckConstraint("(salt IS NULL) = (payload IS NULL)", name="ck_audit_entry_erased_whole"),
     CheckConstraint("leaf_index IS NULL OR leaf_index >= 0", name="ck_audit_entry_leaf_index"),
     Index("uq_audit_entry_leaf_index", "leaf_index", unique=True),
@@ -64,6 +66,9 @@ AUDIT_ENTRY: Final = Table(
     Index("ix_audit_entry_lease", "lease"),
     Index("ix_audit_entry_tenant", "tenant"),
     Index("ix_audit_entry_time", "time"),
+    Index("ix_audit_entry_actor_name", "actor_name"),
+    Index("ix_audit_entry_expires_at", "expires_at"),
+    Index("ix_audit_entry_job_user", "job_user"),
 )
 """One entry: its hashes, its erasable payload, and the payload's fields as erasable columns for queries."""
 

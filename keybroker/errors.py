@@ -45,6 +45,7 @@
     ├── GrantInvalidError              a grant that this broker did not sign, or not for this
     ├── NoAppraisalError               a record of the log that rests on no appraisal that is kept
     ├── AppraisalRecordError           a stored or exported appraisal is altered, incomplete or of another version
+    ├── StreamsTakenError              as many streams of records are open as may be
     └── PolicyUnavailableError         a policy could not decide, so the answer is no
 
 An exception means "could not decide" or "the request cannot be carried out". What a policy decided against is a
@@ -430,6 +431,12 @@ class AppraisalRecordError(KeybrokerError):
     """A stored or exported appraisal is altered, incomplete or of a version that this release does not read."""
 
     code: ClassVar[str] = "BAD_APPRAISAL_RECORD"
+
+
+class StreamsTakenError(KeybrokerError):
+    """As many streams of records are open as one broker, or one tenant, may have."""
+
+    code: ClassVar[str] = "STREAMS_TAKEN"
 
 
 class PolicyUnavailableError(KeybrokerError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from audit import proof, query
@@ -35,14 +36,24 @@ def search(broker: Broker, *, caller: Principal, wanted: query.Filter, limit: in
         QueryError: a filter or cursor that cannot be used.
         RoleError: a tenant's auditor asks for another tenant.
     """
-    if caller.tenant is not None and wanted.tenant not in (None, caller.tenant):
-        raise RoleError(f"filter: this certificate sees the records of tenant {caller.tenant!r} only")
-    if caller.tenant is not None:
-        wanted = replace(wanted, tenant=caller.tenant)
+    wanted = visible(caller, wanted)
     with broker.read() as connection:
         page = query.query(connection, wanted, limit=limit, cursor=cursor)
-    _remember(broker, caller=caller, detail=_asked(wanted) | {"records": len(page.entries)})
+    remember(broker, caller=caller, detail=asked_for(wanted) | {"records": len(page.entries)})
     return Reading(page.entries, page.next_cursor)
+
+
+def visible(caller: Principal, wanted: query.Filter) -> query.Filter:
+    """What of `wanted` a caller may see: a tenant's auditor the tenant's records, by the database's own comparison.
+
+    Raises:
+        RoleError: a tenant's auditor asks for another tenant.
+    """
+    if caller.tenant is None:
+        return wanted
+    if wanted.tenant not in (None, caller.tenant):
+        raise RoleError(f"filter: this certificate sees the records of tenant {caller.tenant!r} only")
+    return replace(wanted, tenant=caller.tenant)
 
 
 def prove(broker: Broker, *, caller: Principal, index: int, older: bytes | None) -> proof.ProofBundle:
@@ -66,7 +77,7 @@ def prove(broker: Broker, *, caller: Principal, index: int, older: bytes | None)
             bundle = proof.build(connection, index, older=older)
         except ProofError as error:
             raise InvalidRequestError("old_checkpoint", str(error)) from None
-    _remember(broker, caller=caller, detail={"proved_index": index})
+    remember(broker, caller=caller, detail={"proved_index": index})
     return bundle
 
 
@@ -112,7 +123,7 @@ def appraisal(broker: Broker, *, caller: Principal, entry: int | bytes) -> Packa
             package = archive.load(connection, bytes.fromhex(digest), decision=decision, proof=bundle)
         except NotFoundError:
             raise none_kept from None
-    _remember(broker, caller=caller, detail={"appraisal_of_index": index})
+    remember(broker, caller=caller, detail={"appraisal_of_index": index})
     return package
 
 
@@ -123,7 +134,7 @@ def _check_older(older: bytes) -> None:
         raise InvalidRequestError("old_checkpoint", str(error)) from None
 
 
-def _asked(wanted: query.Filter) -> dict[str, str | int | tuple[str, ...]]:
+def asked_for(wanted: query.Filter) -> dict[str, str | int | tuple[str, ...]]:
     """What was asked for, as a record may have it: values that could be keys stand in the digest only."""
     given = {field.name: value for field in fields(wanted) if (value := getattr(wanted, field.name)) is not None}
     texts = (f"{name}={value}" for name, value in given.items())
@@ -142,7 +153,8 @@ def checkpoint(broker: Broker) -> str:
         return query.newest_checkpoint(connection).decode("utf-8")
 
 
-def _remember(broker: Broker, *, caller: Principal, detail: dict[str, str | int | tuple[str, ...]]) -> None:
+def remember(broker: Broker, *, caller: Principal, detail: Mapping[str, str | int | tuple[str, ...]]) -> bytes:
+    """Record that somebody reads; the entry's hash. It is durable when this returns."""
     record = Record.build(
         kind=Kind.AUDIT_READ,
         time=broker.clock(),
@@ -151,4 +163,4 @@ def _remember(broker: Broker, *, caller: Principal, detail: dict[str, str | int 
         result=Result.RECORDED,
         detail=detail,
     )
-    broker.commit(lambda connection: append(connection, record))
+    return broker.commit(lambda connection: append(connection, record)).entry_hash

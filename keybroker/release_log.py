@@ -47,6 +47,8 @@ def release_record(
         "appraisal_policy_digest": broker.policies.appraisal.digest,
         "scheduler": grant.scheduler,
     }
+    if grant.user:
+        detail["user"] = grant.user
     if expires_at is not None:
         detail["expires_at"] = expires_at
     return Record.build(

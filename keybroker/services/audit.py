@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import grpc
@@ -12,7 +14,8 @@ import grpc
 from audit import query
 from audit.errors import QueryError
 from audit.records import Kind, Result
-from keybroker import reads, requests
+from keybroker import reads, requests, streams
+from keybroker.broker import Broker
 from keybroker.errors import InvalidRequestError
 from keybroker.principals import Role
 from keybroker.services import convert
@@ -39,6 +42,10 @@ _FILTER_TEXT: Final = re.compile(r"[!-~]{0,600}\Z")
 class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
     """`keystead.v1.AuditService`."""
 
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self._seats = streams.Seats()
+
     def QueryRecords(
         self, request: audit_service_pb2.QueryRecordsRequest, context: grpc.ServicerContext
     ) -> audit_service_pb2.QueryRecordsResponse:
@@ -52,14 +59,35 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
             cursor=request.page_token,
         )
         return audit_service_pb2.QueryRecordsResponse(
-            records=[
-                audit_service_pb2.AuditRecord(
-                    leaf_index=entry.index, payload=entry.payload or b"", leaf_hash=entry.entry_hash
-                )
-                for entry in reading.entries
-            ],
+            records=[_record(entry) for entry in reading.entries],
             next_page_token=reading.next_cursor,
         )
+
+    def StreamRecords(
+        self, request: audit_service_pb2.StreamRecordsRequest, context: grpc.ServicerContext
+    ) -> Iterator[audit_service_pb2.StreamRecordsResponse]:
+        """Hand out records as they come."""
+        caller = self.caller(context, Role.AUDITOR)
+        if request.query.page_size:
+            raise InvalidRequestError("query.page_size", "a stream has no pages; leave it unset")
+        if request.newest > query.MAX_PAGE:
+            raise InvalidRequestError("newest", f"{request.newest} is more than {query.MAX_PAGE}")
+        asked = streams.Asked(
+            wanted=_filter(request.query),
+            cursor=request.query.page_token,
+            newest=request.newest,
+            follow=request.follow,
+        )
+        gone = threading.Event()
+        if not context.add_callback(gone.set):
+            gone.set()
+        batches = streams.stream(self.broker, self._seats, caller=caller, asked=asked, stop=gone.wait)
+        return (message for batch in batches for message in _messages(batch))
+
+    # A thread of its own for each stream: one that follows waits most of the time, and must keep no other call waiting.
+    StreamRecords.experimental_thread_pool = ThreadPoolExecutor(  # type: ignore[attr-defined]  # as in `server`
+        streams.STREAMS + 1, thread_name_prefix="stream"
+    )
 
     def GetCheckpoint(
         self, request: audit_service_pb2.GetCheckpointRequest, context: grpc.ServicerContext
@@ -95,6 +123,27 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
             (audit_service_pb2.GetAppraisalResponse(package=piece) for piece in _pieces(package)),
             (audit_service_pb2.GetAppraisalResponse(today=piece) for piece in _pieces(today)),
         )
+
+
+def _record(entry: query.Entry) -> audit_service_pb2.AuditRecord:
+    return audit_service_pb2.AuditRecord(
+        leaf_index=entry.index, payload=entry.payload or b"", leaf_hash=entry.entry_hash
+    )
+
+
+def _messages(batch: streams.Batch) -> Iterator[audit_service_pb2.StreamRecordsResponse]:
+    """A batch in messages of about `PIECE` bytes; each has the cursor behind its own last record."""
+    message, size = audit_service_pb2.StreamRecordsResponse(), 0
+    for entry in batch.entries:
+        record = _record(entry)
+        if message.records and size + record.ByteSize() > PIECE:
+            message.resume_token = batch.cursor_behind(message.records[-1].leaf_index)
+            yield message
+            message, size = audit_service_pb2.StreamRecordsResponse(), 0
+        message.records.append(record)
+        size += record.ByteSize()
+    message.resume_token, message.complete = batch.cursor, batch.complete
+    yield message
 
 
 def _entry(request: audit_service_pb2.GetAppraisalRequest) -> int | bytes:
@@ -138,6 +187,8 @@ def _filter(request: audit_service_pb2.QueryRecordsRequest) -> query.Filter:
         reason=request.reason or None,
         policy_digest=request.policy_digest or None,
         lease=request.lease_id or None,
+        user=request.user or None,
+        alive_at=convert.seconds(request.alive_at, "alive_at") if request.HasField("alive_at") else None,
         start_time=convert.seconds(request.start_time, "start_time") if request.HasField("start_time") else None,
         end_time=convert.seconds(request.end_time, "end_time") if request.HasField("end_time") else None,
     )

@@ -25,6 +25,7 @@ _SECONDS: Final = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
+_POOL: Final = "experimental_thread_pool"
 _OWN: Final = "/keystead."
 
 # grpc's stubs make the class generic; at run time it is not.
@@ -46,7 +47,8 @@ class StatusInterceptor(_Interceptor):
     ) -> Handler | None:
         """Wrap Keystead's own methods; health and reflection pass as they are.
 
-        A method that answers with a stream has done all its work when it returns: its iterator only hands out.
+        A method that answers with a stream may work while its iterator hands out: what that raises is the status, too.
+        A method that has an `experimental_thread_pool` runs on it, as grpc runs those that are not intercepted.
         """
         handler = continuation(handler_call_details)
         method: str = handler_call_details.method
@@ -75,8 +77,14 @@ class StatusInterceptor(_Interceptor):
             except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
                 _finish(method, error, started)
                 _abort(context, error)
+            if handler.response_streaming:
+                return _handed_out(response, method, context, started)
             _finish(method, None, started)
             return response
+
+        pool = getattr(inner, _POOL, None)
+        if pool is not None:
+            setattr(call, _POOL, pool)
 
         wrap = grpc.unary_unary_rpc_method_handler
         if handler.response_streaming:
@@ -84,6 +92,15 @@ class StatusInterceptor(_Interceptor):
         elif handler.request_streaming:
             wrap = grpc.stream_unary_rpc_method_handler
         return wrap(call, request_deserializer=read, response_serializer=handler.response_serializer)
+
+
+def _handed_out(responses: Iterator[Any], method: str, context: grpc.ServicerContext, started: float) -> Iterator[Any]:
+    try:
+        yield from responses
+    except Exception as error:  # noqa: BLE001 - as in `call`
+        _finish(method, error, started)
+        _abort(context, error)
+    _finish(method, None, started)
 
 
 def _readable(request: Any) -> Any:

@@ -64,6 +64,7 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     errors.StatementExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DeclassificationStaleError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.GrantInvalidError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.StreamsTakenError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NoAppraisalError: grpc.StatusCode.NOT_FOUND,
     errors.PolicyUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }

@@ -17,9 +17,11 @@ import typer
 
 from audit.errors import MalformedError
 from audit.note import NoteVerifier
-from audit.query import DEFAULT_PAGE, MAX_PAGE, Filter, Page, newest_checkpoint, parse_asset, query
+from audit.query import DEFAULT_PAGE, MAX_PAGE, Entry, Filter, Page, newest_checkpoint, parse_asset, query
+from audit.query import newest as newest_entries
 from audit.records import Kind, Result
 from keystead.cli import output
+from keystead.cli.audit_output import LinesOption, show_entries
 from keystead.cli.exits import NO, UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
@@ -52,6 +54,13 @@ class LogSource(Protocol):
         """One page of the entries that `wanted` describes."""
         ...
 
+    def stream(self, wanted: Filter, *, newest: int, follow: bool) -> Iterator[Page]:
+        """All entries that `wanted` describes, or the `newest` of them where not 0, some at a time.
+
+        With `follow` it goes on with each new one as it comes.
+        """
+        ...
+
     def prove(self, index: int, older: bytes | None) -> bytes:
         """The proof bundle of an entry, in JSON; from the checkpoint `older` on where one is given."""
         ...
@@ -74,6 +83,25 @@ class DatabaseSource:
     def query(self, wanted: Filter, *, limit: int, cursor: str) -> Page:
         """One page of the entries that `wanted` describes."""
         return query(self.connection, wanted, limit=limit, cursor=cursor)
+
+    def stream(self, wanted: Filter, *, newest: int, follow: bool) -> Iterator[Page]:
+        """All entries that `wanted` describes, or the `newest` of them where not 0, some at a time.
+
+        Raises:
+            UsageError: asked to follow: a database is seen as it was at one instant.
+        """
+        if follow:
+            raise UsageError("--follow needs a broker, by --profile: a database is read as it was at one instant")
+        if newest:
+            yield newest_entries(self.connection, wanted, limit=newest)
+            return
+        cursor = ""
+        while True:
+            page = query(self.connection, wanted, limit=MAX_PAGE, cursor=cursor)
+            yield page
+            cursor = page.next_cursor
+            if not cursor:
+                return
 
     def prove(self, index: int, older: bytes | None) -> bytes:
         """The proof bundle of an entry, in JSON; from the checkpoint `older` on where one is given."""
@@ -272,6 +300,7 @@ def query_command(
     job: Annotated[str | None, typer.Option(metavar="JOB", help="The scheduler's id of a job.")] = None,
     tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Whose assets or job it was.")] = None,
     actor: Annotated[str | None, typer.Option(metavar="NAME", help="Who acted.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="USER", help="Whom the job ran for, as declared.")] = None,
     node: Annotated[str | None, typer.Option(metavar="NODE", help="An enrolled node.")] = None,
     hardware: Annotated[str | None, typer.Option(metavar="KIND:VALUE", help="A hardware identity.")] = None,
     site: Annotated[str | None, typer.Option(metavar="SITE", help="An enrolled site.")] = None,
@@ -283,9 +312,15 @@ def query_command(
     lease: Annotated[str | None, typer.Option(metavar="LEASE", help="A lease.")] = None,
     since: Annotated[str | None, typer.Option(metavar="INSTANT", help="From this instant or day (UTC) on.")] = None,
     until: Annotated[str | None, typer.Option(metavar="INSTANT", help="Up to, not including, this one.")] = None,
+    alive_at: Annotated[
+        str | None,
+        typer.Option(metavar="INSTANT", help="Leases alive then: the grant or renewal that each was alive by."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Records on one page.")] = DEFAULT_PAGE,
     cursor: Annotated[str, typer.Option(metavar="CURSOR", help="Where the last page ended.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every record that fits, not only a page.")] = False,
     as_json: JsonOption = False,
+    as_lines: LinesOption = False,
 ) -> None:
     """Find records."""
     name, version = (None, None) if asset is None else parse_asset(asset)
@@ -306,39 +341,23 @@ def query_command(
         lease=lease,
         start_time=_instant(since),
         end_time=_instant(until),
+        user=user,
+        alive_at=_instant(alive_at),
     )
+    if everything and cursor:
+        raise UsageError("--all begins at the front: leave --cursor out, or --all")
     with open_source(database, broker) as source:
+        if everything:
+            show_entries(every_entry(source, wanted), as_json=as_json, as_lines=as_lines)
+            return
         page = source.query(wanted, limit=limit, cursor=cursor)
-    if as_json:
-        output.print_json(_page_json(page))
-        return
-    rows = []
-    for entry in page.entries:
-        record = entry.record()
-        if record is not None:
-            what = ", ".join(record.assets)
-            why = ", ".join(record.reasons)
-            ended = f"{record.result.value}: {why}" if why else record.result.value
-            rows.append(
-                (
-                    entry.index,
-                    output.instant(record.time),
-                    record.kind.value,
-                    record.actor.name,
-                    what,
-                    record.job,
-                    record.node,
-                    record.site,
-                    ended,
-                )
-            )
-    output.print_table(
-        ("entry", "time", "kind", "actor", "assets", "job", "node", "site", "result"),
-        rows,
-        empty="no record fits",
-    )
-    if page.next_cursor:
-        output.console().print(f"There is more: add --cursor {page.next_cursor}")
+    show_entries(page.entries, as_json=as_json, as_lines=as_lines, next_cursor=page.next_cursor)
+
+
+def every_entry(source: LogSource, wanted: Filter) -> Iterator[Entry]:
+    """Every entry that `wanted` describes, in the order of the log, never all in memory."""
+    for page in source.stream(wanted, newest=0, follow=False):
+        yield from page.entries
 
 
 def _instant(text: str | None) -> int | None:
@@ -459,17 +478,3 @@ def _log_json(result: LogResult) -> dict[str, Json]:
         "problems": [problem.to_json() for problem in result.problems],
         "more_problems": result.more_problems,
     }
-
-
-def _page_json(page: Page) -> dict[str, Json]:
-    entries: list[Json] = []
-    for entry in page.entries:
-        record = entry.record()
-        entries.append(
-            {
-                "index": entry.index,
-                "entry_hash": entry.entry_hash.hex(),
-                "record": None if record is None else record.to_json(),
-            }
-        )
-    return {"entries": entries, "next_cursor": page.next_cursor}

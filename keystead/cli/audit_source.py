@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from audit.query import Entry, Filter, Page
 from keystead.cli.connection import Connection, to_timestamp
 from keystead.cli.exits import UsageError
 from keystead.v1 import audit_service_pb2 as pb
+
+_STREAM_SECONDS: Final = 1_000.0
+"""Longer than the broker lets a stream last, so that it ends in good order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +31,28 @@ class BrokerSource:
         Raises:
             attester.errors.BrokerError: it refused, or could not be reached.
         """
-        request = pb.QueryRecordsRequest(
-            asset="" if wanted.asset is None else _asset(wanted.asset, wanted.version),
-            job_uid=wanted.job or "",
-            tenant=wanted.tenant or "",
-            actor=wanted.actor or "",
-            node_id=wanted.node or "",
-            hardware=wanted.hardware or "",
-            site_id=wanted.site or "",
-            jurisdiction=wanted.jurisdiction or "",
-            kind="" if wanted.kind is None else wanted.kind.value,
-            result="" if wanted.result is None else wanted.result.value,
-            reason=wanted.reason or "",
-            policy_digest=wanted.policy_digest or "",
-            lease_id=wanted.lease or "",
-            start_time=None if wanted.start_time is None else to_timestamp(wanted.start_time),
-            end_time=None if wanted.end_time is None else to_timestamp(wanted.end_time),
-            page_size=limit,
-            page_token=cursor,
-        )
+        request = _question(wanted, page_size=limit, page_token=cursor)
         response = self.connection.call(self.connection.audit.QueryRecords, request)
-        return Page(
-            tuple(
-                Entry(record.leaf_index, record.leaf_hash, record.payload or None)
-                for record in response.records
-                if record.HasField("leaf_index")
-            ),
-            response.next_page_token,
-        )
+        return Page(_entries(response.records), response.next_page_token)
+
+    def stream(self, wanted: Filter, *, newest: int, follow: bool) -> Iterator[Page]:
+        """All entries that `wanted` describes, some at a time; where one stream ends early another goes on.
+
+        Raises:
+            attester.errors.BrokerError: it refused, or could not be reached.
+        """
+        cursor = ""
+        while True:
+            request = pb.StreamRecordsRequest(
+                query=_question(wanted, page_token=cursor), follow=follow, newest=newest if not cursor else 0
+            )
+            for response in self.connection.stream(
+                self.connection.audit.StreamRecords, request, timeout=_STREAM_SECONDS
+            ):
+                cursor = response.resume_token
+                yield Page(_entries(response.records), cursor)
+                if response.complete:
+                    return
 
     def prove(self, index: int, older: bytes | None) -> bytes:
         """The proof bundle of an entry, in JSON; from the checkpoint `older` on where one is given.
@@ -77,6 +76,38 @@ class BrokerSource:
         """
         response = self.connection.call(self.connection.audit.GetCheckpoint, pb.GetCheckpointRequest())
         return response.checkpoint.encode("utf-8")
+
+
+def _question(wanted: Filter, *, page_token: str, page_size: int = 0) -> pb.QueryRecordsRequest:
+    return pb.QueryRecordsRequest(
+        asset="" if wanted.asset is None else _asset(wanted.asset, wanted.version),
+        job_uid=wanted.job or "",
+        tenant=wanted.tenant or "",
+        actor=wanted.actor or "",
+        user=wanted.user or "",
+        node_id=wanted.node or "",
+        hardware=wanted.hardware or "",
+        site_id=wanted.site or "",
+        jurisdiction=wanted.jurisdiction or "",
+        kind="" if wanted.kind is None else wanted.kind.value,
+        result="" if wanted.result is None else wanted.result.value,
+        reason=wanted.reason or "",
+        policy_digest=wanted.policy_digest or "",
+        lease_id=wanted.lease or "",
+        start_time=None if wanted.start_time is None else to_timestamp(wanted.start_time),
+        end_time=None if wanted.end_time is None else to_timestamp(wanted.end_time),
+        alive_at=None if wanted.alive_at is None else to_timestamp(wanted.alive_at),
+        page_size=page_size,
+        page_token=page_token,
+    )
+
+
+def _entries(records: Iterable[pb.AuditRecord]) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(record.leaf_index, record.leaf_hash, record.payload or None)
+        for record in records
+        if record.HasField("leaf_index")
+    )
 
 
 def _asset(asset: str, version: int | None) -> str:

@@ -118,14 +118,20 @@ class Connection:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
-    def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Iterator[Response]:
-        """Call a method that answers with several messages.
+    def stream(
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[Response]:
+        """Call a method that answers with several messages, with a time limit of its own where one is given.
 
         Raises:
             attester.errors.AttesterError: the broker refused, or could not be reached in time.
         """
         try:
-            yield from method(request, timeout=self._timeout)
+            yield from method(request, timeout=timeout or self._timeout)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

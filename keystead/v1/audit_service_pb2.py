@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeystead/v1/audit_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x0b\x41uditRecord\x12\x17\n\nleaf_index\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x42\r\n\x0b_leaf_index\"\xfa\x02\n\x13QueryRecordsRequest\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x10\n\x08hardware\x18\x04 \x01(\t\x12\x0f\n\x07site_id\x18\x05 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x0e\n\x06result\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x0c \x01(\r\x12\x12\n\npage_token\x18\r \x01(\t\x12\x0e\n\x06tenant\x18\x0e \x01(\t\x12\r\n\x05\x61\x63tor\x18\x0f \x01(\t\x12\x15\n\rpolicy_digest\x18\x10 \x01(\t\x12\x10\n\x08lease_id\x18\x11 \x01(\t\"Z\n\x14QueryRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.keystead.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14GetCheckpointRequest\"A\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\"@\n\x12ProveRecordRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x16\n\x0eold_checkpoint\x18\x02 \x01(\t\"%\n\x13ProveRecordResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"]\n\x13GetAppraisalRequest\x12\x14\n\nleaf_index\x18\x01 \x01(\x04H\x00\x12\x13\n\tleaf_hash\x18\x02 \x01(\x0cH\x00\x12\x12\n\nwith_today\x18\x03 \x01(\x08\x42\x07\n\x05\x65ntry\"C\n\x14GetAppraisalResponse\x12\x11\n\x07package\x18\x01 \x01(\x0cH\x00\x12\x0f\n\x05today\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05piece2\xe4\x02\n\x0c\x41uditService\x12S\n\x0cQueryRecords\x12 .keystead.v1.QueryRecordsRequest\x1a!.keystead.v1.QueryRecordsResponse\x12V\n\rGetCheckpoint\x12!.keystead.v1.GetCheckpointRequest\x1a\".keystead.v1.GetCheckpointResponse\x12P\n\x0bProveRecord\x12\x1f.keystead.v1.ProveRecordRequest\x1a .keystead.v1.ProveRecordResponse\x12U\n\x0cGetAppraisal\x12 .keystead.v1.GetAppraisalRequest\x1a!.keystead.v1.GetAppraisalResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeystead/v1/audit_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x0b\x41uditRecord\x12\x17\n\nleaf_index\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x42\r\n\x0b_leaf_index\"\xb6\x03\n\x13QueryRecordsRequest\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x10\n\x08hardware\x18\x04 \x01(\t\x12\x0f\n\x07site_id\x18\x05 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x06 \x01(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x0e\n\x06result\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x0c \x01(\r\x12\x12\n\npage_token\x18\r \x01(\t\x12\x0e\n\x06tenant\x18\x0e \x01(\t\x12\r\n\x05\x61\x63tor\x18\x0f \x01(\t\x12\x15\n\rpolicy_digest\x18\x10 \x01(\t\x12\x10\n\x08lease_id\x18\x11 \x01(\t\x12\x0c\n\x04user\x18\x12 \x01(\t\x12,\n\x08\x61live_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x14QueryRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.keystead.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x14StreamRecordsRequest\x12/\n\x05query\x18\x01 \x01(\x0b\x32 .keystead.v1.QueryRecordsRequest\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0e\n\x06newest\x18\x03 \x01(\r\"j\n\x15StreamRecordsResponse\x12)\n\x07records\x18\x01 \x03(\x0b\x32\x18.keystead.v1.AuditRecord\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"\x16\n\x14GetCheckpointRequest\"A\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\"@\n\x12ProveRecordRequest\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x16\n\x0eold_checkpoint\x18\x02 \x01(\t\"%\n\x13ProveRecordResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"]\n\x13GetAppraisalRequest\x12\x14\n\nleaf_index\x18\x01 \x01(\x04H\x00\x12\x13\n\tleaf_hash\x18\x02 \x01(\x0cH\x00\x12\x12\n\nwith_today\x18\x03 \x01(\x08\x42\x07\n\x05\x65ntry\"C\n\x14GetAppraisalResponse\x12\x11\n\x07package\x18\x01 \x01(\x0cH\x00\x12\x0f\n\x05today\x18\x02 \x01(\x0cH\x00\x42\x07\n\x05piece2\xbe\x03\n\x0c\x41uditService\x12S\n\x0cQueryRecords\x12 .keystead.v1.QueryRecordsRequest\x1a!.keystead.v1.QueryRecordsResponse\x12X\n\rStreamRecords\x12!.keystead.v1.StreamRecordsRequest\x1a\".keystead.v1.StreamRecordsResponse0\x01\x12V\n\rGetCheckpoint\x12!.keystead.v1.GetCheckpointRequest\x1a\".keystead.v1.GetCheckpointResponse\x12P\n\x0bProveRecord\x12\x1f.keystead.v1.ProveRecordRequest\x1a .keystead.v1.ProveRecordResponse\x12U\n\x0cGetAppraisal\x12 .keystead.v1.GetAppraisalRequest\x1a!.keystead.v1.GetAppraisalResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITRECORD']._serialized_start=81
   _globals['_AUDITRECORD']._serialized_end=170
   _globals['_QUERYRECORDSREQUEST']._serialized_start=173
-  _globals['_QUERYRECORDSREQUEST']._serialized_end=551
-  _globals['_QUERYRECORDSRESPONSE']._serialized_start=553
-  _globals['_QUERYRECORDSRESPONSE']._serialized_end=643
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=645
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=667
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=669
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=734
-  _globals['_PROVERECORDREQUEST']._serialized_start=736
-  _globals['_PROVERECORDREQUEST']._serialized_end=800
-  _globals['_PROVERECORDRESPONSE']._serialized_start=802
-  _globals['_PROVERECORDRESPONSE']._serialized_end=839
-  _globals['_GETAPPRAISALREQUEST']._serialized_start=841
-  _globals['_GETAPPRAISALREQUEST']._serialized_end=934
-  _globals['_GETAPPRAISALRESPONSE']._serialized_start=936
-  _globals['_GETAPPRAISALRESPONSE']._serialized_end=1003
-  _globals['_AUDITSERVICE']._serialized_start=1006
-  _globals['_AUDITSERVICE']._serialized_end=1362
+  _globals['_QUERYRECORDSREQUEST']._serialized_end=611
+  _globals['_QUERYRECORDSRESPONSE']._serialized_start=613
+  _globals['_QUERYRECORDSRESPONSE']._serialized_end=703
+  _globals['_STREAMRECORDSREQUEST']._serialized_start=705
+  _globals['_STREAMRECORDSREQUEST']._serialized_end=808
+  _globals['_STREAMRECORDSRESPONSE']._serialized_start=810
+  _globals['_STREAMRECORDSRESPONSE']._serialized_end=916
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=918
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=940
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=942
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1007
+  _globals['_PROVERECORDREQUEST']._serialized_start=1009
+  _globals['_PROVERECORDREQUEST']._serialized_end=1073
+  _globals['_PROVERECORDRESPONSE']._serialized_start=1075
+  _globals['_PROVERECORDRESPONSE']._serialized_end=1112
+  _globals['_GETAPPRAISALREQUEST']._serialized_start=1114
+  _globals['_GETAPPRAISALREQUEST']._serialized_end=1207
+  _globals['_GETAPPRAISALRESPONSE']._serialized_start=1209
+  _globals['_GETAPPRAISALRESPONSE']._serialized_end=1276
+  _globals['_AUDITSERVICE']._serialized_start=1279
+  _globals['_AUDITSERVICE']._serialized_end=1725
 # @@protoc_insertion_point(module_scope)

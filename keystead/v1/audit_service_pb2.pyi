@@ -20,7 +20,7 @@ class AuditRecord(_message.Message):
     def __init__(self, leaf_index: _Optional[int] = ..., payload: _Optional[bytes] = ..., leaf_hash: _Optional[bytes] = ...) -> None: ...
 
 class QueryRecordsRequest(_message.Message):
-    __slots__ = ("asset", "job_uid", "node_id", "hardware", "site_id", "jurisdiction", "kind", "result", "reason", "start_time", "end_time", "page_size", "page_token", "tenant", "actor", "policy_digest", "lease_id")
+    __slots__ = ("asset", "job_uid", "node_id", "hardware", "site_id", "jurisdiction", "kind", "result", "reason", "start_time", "end_time", "page_size", "page_token", "tenant", "actor", "policy_digest", "lease_id", "user", "alive_at")
     ASSET_FIELD_NUMBER: _ClassVar[int]
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,8 @@ class QueryRecordsRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ALIVE_AT_FIELD_NUMBER: _ClassVar[int]
     asset: str
     job_uid: str
     node_id: str
@@ -55,7 +57,9 @@ class QueryRecordsRequest(_message.Message):
     actor: str
     policy_digest: str
     lease_id: str
-    def __init__(self, asset: _Optional[str] = ..., job_uid: _Optional[str] = ..., node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., site_id: _Optional[str] = ..., jurisdiction: _Optional[str] = ..., kind: _Optional[str] = ..., result: _Optional[str] = ..., reason: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., tenant: _Optional[str] = ..., actor: _Optional[str] = ..., policy_digest: _Optional[str] = ..., lease_id: _Optional[str] = ...) -> None: ...
+    user: str
+    alive_at: _timestamp_pb2.Timestamp
+    def __init__(self, asset: _Optional[str] = ..., job_uid: _Optional[str] = ..., node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., site_id: _Optional[str] = ..., jurisdiction: _Optional[str] = ..., kind: _Optional[str] = ..., result: _Optional[str] = ..., reason: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., tenant: _Optional[str] = ..., actor: _Optional[str] = ..., policy_digest: _Optional[str] = ..., lease_id: _Optional[str] = ..., user: _Optional[str] = ..., alive_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class QueryRecordsResponse(_message.Message):
     __slots__ = ("records", "next_page_token")
@@ -64,6 +68,26 @@ class QueryRecordsResponse(_message.Message):
     records: _containers.RepeatedCompositeFieldContainer[AuditRecord]
     next_page_token: str
     def __init__(self, records: _Optional[_Iterable[_Union[AuditRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class StreamRecordsRequest(_message.Message):
+    __slots__ = ("query", "follow", "newest")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
+    query: QueryRecordsRequest
+    follow: bool
+    newest: int
+    def __init__(self, query: _Optional[_Union[QueryRecordsRequest, _Mapping]] = ..., follow: _Optional[bool] = ..., newest: _Optional[int] = ...) -> None: ...
+
+class StreamRecordsResponse(_message.Message):
+    __slots__ = ("records", "resume_token", "complete")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[AuditRecord]
+    resume_token: str
+    complete: bool
+    def __init__(self, records: _Optional[_Iterable[_Union[AuditRecord, _Mapping]]] = ..., resume_token: _Optional[str] = ..., complete: _Optional[bool] = ...) -> None: ...
 
 class GetCheckpointRequest(_message.Message):
     __slots__ = ()

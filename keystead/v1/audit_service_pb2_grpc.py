@@ -40,6 +40,11 @@ class AuditServiceStub:
                 request_serializer=keystead_dot_v1_dot_audit__service__pb2.QueryRecordsRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_audit__service__pb2.QueryRecordsResponse.FromString,
                 _registered_method=True)
+        self.StreamRecords = channel.unary_stream(
+                '/keystead.v1.AuditService/StreamRecords',
+                request_serializer=keystead_dot_v1_dot_audit__service__pb2.StreamRecordsRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_audit__service__pb2.StreamRecordsResponse.FromString,
+                _registered_method=True)
         self.GetCheckpoint = channel.unary_unary(
                 '/keystead.v1.AuditService/GetCheckpoint',
                 request_serializer=keystead_dot_v1_dot_audit__service__pb2.GetCheckpointRequest.SerializeToString,
@@ -63,6 +68,16 @@ class AuditServiceServicer:
 
     def QueryRecords(self, request, context):
         """Finds records. Reading is itself recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamRecords(self, request, context):
+        """Hands out all records that fit, and, where it is asked to follow, each new one as soon as it has its place in the
+        log. A message without records says that the stream is alive. The broker ends a stream after a quarter of an hour or
+        100,000 records; the newest resume token takes it up where it ended. Reading is itself recorded: when the stream
+        begins, and when it ends with how many records were handed out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +111,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.QueryRecords,
                     request_deserializer=keystead_dot_v1_dot_audit__service__pb2.QueryRecordsRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_audit__service__pb2.QueryRecordsResponse.SerializeToString,
+            ),
+            'StreamRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamRecords,
+                    request_deserializer=keystead_dot_v1_dot_audit__service__pb2.StreamRecordsRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_audit__service__pb2.StreamRecordsResponse.SerializeToString,
             ),
             'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCheckpoint,
@@ -141,6 +161,33 @@ class AuditService:
             '/keystead.v1.AuditService/QueryRecords',
             keystead_dot_v1_dot_audit__service__pb2.QueryRecordsRequest.SerializeToString,
             keystead_dot_v1_dot_audit__service__pb2.QueryRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/keystead.v1.AuditService/StreamRecords',
+            keystead_dot_v1_dot_audit__service__pb2.StreamRecordsRequest.SerializeToString,
+            keystead_dot_v1_dot_audit__service__pb2.StreamRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,6 +18,12 @@ class AuditServiceStub:
     def __init__(self, channel: _grpc.Channel) -> None: ...
     QueryRecords: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.QueryRecordsRequest, _audit_service_pb2.QueryRecordsResponse]
     """Finds records. Reading is itself recorded."""
+    StreamRecords: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.StreamRecordsRequest, _audit_service_pb2.StreamRecordsResponse]
+    """Hands out all records that fit, and, where it is asked to follow, each new one as soon as it has its place in the
+    log. A message without records says that the stream is alive. The broker ends a stream after a quarter of an hour or
+    100,000 records; the newest resume token takes it up where it ended. Reading is itself recorded: when the stream
+    begins, and when it ends with how many records were handed out.
+    """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.GetCheckpointResponse]
     """The newest signed checkpoint: public, like the log's verifier key. Role: any."""
     ProveRecord: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ProveRecordRequest, _audit_service_pb2.ProveRecordResponse]
@@ -35,6 +41,18 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _audit_service_pb2.QueryRecordsResponse:
         """Finds records. Reading is itself recorded."""
+
+    @_abc_1.abstractmethod
+    def StreamRecords(
+        self,
+        request: _audit_service_pb2.StreamRecordsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_audit_service_pb2.StreamRecordsResponse]:
+        """Hands out all records that fit, and, where it is asked to follow, each new one as soon as it has its place in the
+        log. A message without records says that the stream is alive. The broker ends a stream after a quarter of an hour or
+        100,000 records; the newest resume token takes it up where it ended. Reading is itself recorded: when the stream
+        begins, and when it ends with how many records were handed out.
+        """
 
     @_abc_1.abstractmethod
     def GetCheckpoint(

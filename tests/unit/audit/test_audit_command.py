@@ -152,6 +152,49 @@ def test_query(keystead: Keystead, database: str) -> None:
     assert (code, "no record fits" in out) == (0, True)
 
 
+def test_every_record_and_lines(keystead: Keystead, database: str) -> None:
+    code, out, _ = keystead("audit", "query", "--database", database, "--all", "--jsonl")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, [line["index"] for line in lines]) == (0, list(range(12)))
+    assert lines[3]["record"]["lease"] == "lease-3"
+    code, out, err = keystead("audit", "query", "--database", database, "--limit", "5", "--jsonl")
+    assert (code, len(out.splitlines())) == (0, 5)
+    assert "--cursor 4." in err
+
+
+def test_tail(keystead: Keystead, database: str) -> None:
+    code, out, _ = keystead("audit", "tail", "-n", "2", "--database", database, "--jsonl")
+    assert (code, [json.loads(line)["index"] for line in out.splitlines()]) == (0, [10, 11])
+    code, out, _ = keystead("audit", "tail", "--node", "node-0", "-n", "1", "--database", database)
+    assert (code, "job-4" in out) == (0, True)
+
+
+def test_questions(keystead: Keystead, database: str) -> None:
+    code, out, _ = keystead("audit", "who-used", "acme/llm@2", "--database", database, "--json")
+    assert (code, [entry["index"] for entry in json.loads(out)["entries"]]) == (0, [1, 3, 5, 7, 9, 11])
+    code, out, _ = keystead("audit", "who-used", "acme/llm", "--database", database)
+    assert (code, "lease-11" in out) == (0, True)
+    code, out, _ = keystead("audit", "where-opened", "acme/llm", "--database", database, "--json")
+    places = {place["node"]: place for place in json.loads(out)["places"]}
+    assert places.keys() == {"node-0", "node-1", "node-2"}
+    assert (places["node-0"]["releases"], places["node-0"]["site"], places["node-0"]["jobs"]) == (4, "hall-1", 4)
+    code, out, _ = keystead("audit", "where-opened", "acme/llm", "--database", database)
+    assert (code, out.count("hall-1")) == (0, 3)
+    code, out, _ = keystead("audit", "refused", "--policy", "11" * 32, "--database", database)
+    assert (code, "no record fits" in out) == (0, True)
+    code, out, _ = keystead("audit", "leases", "--at", "1800000003", "--database", database)
+    assert (code, "no lease was alive" in out) == (0, True)  # these grants do not say until when
+    for command in (("who-used", "acme/none"), ("where-opened", "acme/none")):
+        code, out, _ = keystead("audit", *command, "--database", database)
+        assert (code, "ever" in out) == (0, True)
+
+
+@pytest.mark.parametrize("command", [("tail", "--follow", "--json"), ("query", "--json", "--jsonl")])
+def test_documents_that_cannot_be(keystead: Keystead, database: str, command: tuple[str, ...]) -> None:
+    code, out, _ = keystead("audit", *command, "--database", database)
+    assert (code, json.loads(out)["error"]["code"]) == (2, "WRONG_USE")
+
+
 WRONG: dict[str, tuple[Any, ...]] = {
     "neither file nor database": ("verify", "--key", "KEY"),
     "file and database": ("verify", "PROOF", "--database", "DB", "--key", "KEY"),
@@ -168,6 +211,12 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "no database": ("query",),
     "asset that is none": ("query", "--database", "DB", "--asset", "a b"),
     "cursor that is none": ("query", "--database", "DB", "--cursor", "x"),
+    "tail of a database that is to be followed": ("tail", "--follow", "--database", "DB"),
+    "tail of nothing": ("tail", "-n", "0", "--database", "DB"),
+    "all from a cursor on": ("query", "--all", "--cursor", "x", "--database", "DB"),
+    "leases at no instant": ("leases", "--database", "DB"),
+    "leases at an instant that is none": ("leases", "--at", "noon", "--database", "DB"),
+    "use of an asset that is none": ("who-used", "a b", "--database", "DB"),
     "instant that is none": ("query", "--database", "DB", "--since", "yesterday"),
     "entry that is not there": ("prove", "99", "--database", "DB"),
     "older checkpoint that is none": ("prove", "3", "--database", "DB", "--checkpoint", "KEY"),

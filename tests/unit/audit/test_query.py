@@ -9,7 +9,7 @@ from sqlalchemy import Engine, update
 
 from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError
 from audit.log import append, append_many, erase
-from audit.query import Filter, find, get, newest_checkpoint, parse_asset, query
+from audit.query import Filter, cursor_after, find, get, newest, newest_checkpoint, parse_asset, query
 from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
 from audit.tables import AUDIT_ENTRY
@@ -27,7 +27,7 @@ def filled(any_engine: Engine, make_log: MakeLog, record: Build) -> Engine:
         record(1, tenant="umbrella", assets=["umbrella/llm@1"], actor=Actor(role="owner", name="wesker")),
         record(2, site="hall-2", jurisdiction="FR-IDF", policy_digest="33" * 32),
         record(3, kind=Kind.LEASE_REFUSED, result=Result.DENIED, reasons=["NODE_QUARANTINED", "LATE"]),
-        record(4, hardware=["nvidia-gpu:beef"], lease="other", assets=["acme/llm@7"]),
+        record(4, hardware=["nvidia-gpu:beef"], lease="other", assets=["acme/llm@7"], detail={"user": "ada"}),
     ]
     with any_engine.begin() as connection:
         append_many(connection, records)
@@ -55,6 +55,8 @@ FILTERS = [
     (Filter(result=Result.ALLOWED), [0, 1, 2, 4]),
     (Filter(reason="LATE"), [3]),
     (Filter(lease="other"), [4]),
+    (Filter(user="ada"), [4]),
+    (Filter(user="bob"), []),
     (Filter(start_time=NOW + 1, end_time=NOW + 3), [1, 2]),
     (Filter(tenant="acme", result=Result.DENIED, reason="NODE_QUARANTINED", site="hall-1"), [3]),
     (Filter(tenant="acme' OR '1'='1"), []),
@@ -158,3 +160,97 @@ def test_erased_entries_are_found_by_index_only(engine: Engine, make_log: MakeLo
         assert [entry.index for entry in query(connection, Filter(tenant="acme")).entries] == [0, 2]
         assert [entry.index for entry in query(connection, Filter(asset="acme/llm")).entries] == [0, 2]
         assert get(connection, 1).record() is None
+
+
+LIFE = [
+    # (kind, lease, time, expires_at), in the order of the log
+    (Kind.LEASE_GRANTED, "returned", 0, 100),  # 0
+    (Kind.LEASE_GRANTED, "renewed", 10, 60),  # 1
+    (Kind.LEASE_REFUSED, "refused", 10, None),  # 2
+    (Kind.LEASE_RETURNED, "returned", 30, None),  # 3
+    (Kind.LEASE_RENEWED, "renewed", 40, 90),  # 4
+    (Kind.LEASE_RENEWAL_REFUSED, "renewed", 50, None),  # 5
+    (Kind.LEASE_GRANTED, "revoked", 50, 500),  # 6
+    (Kind.LEASE_REVOKED, "revoked", 70, None),  # 7
+    (Kind.LEASE_EXPIRED, "renewed", 95, None),  # 8
+    (Kind.LEASE_GRANTED, "unending", 200, 300),  # 9: no end of it was ever recorded
+    (Kind.LEASE_GRANTED, "shortened", 200, 300),  # 10
+    (Kind.LEASE_RENEWED, "shortened", 210, 250),  # 11
+    (Kind.LEASE_RENEWED, "shortened", 205, 400),  # 12: by a clock that was put back
+]
+
+
+@pytest.mark.parametrize(
+    ("instant", "alive"),
+    [
+        (0, [0]),
+        (9, [0]),
+        (10, [0, 1]),
+        (29, [0, 1]),
+        (30, [1]),
+        (39, [1]),
+        (40, [4]),
+        (50, [4, 6]),
+        (69, [4, 6]),
+        (70, [4]),
+        (89, [4]),
+        (90, []),
+        (199, []),
+        (200, [9, 10]),
+        (207, [9, 12]),
+        (210, [9, 12]),
+        (299, [9, 12]),
+        (300, [12]),
+        (399, [12]),
+        (400, []),
+    ],
+)
+def test_leases_alive_at_an_instant(
+    any_engine: Engine, make_log: MakeLog, record: Build, instant: int, alive: list[int]
+) -> None:
+    sequencer = make_log(any_engine)
+    records = []
+    for kind, lease, time, expires_at in LIFE:
+        ending = kind in (Kind.LEASE_RETURNED, Kind.LEASE_EXPIRED, Kind.LEASE_REVOKED)
+        denied = kind in (Kind.LEASE_REFUSED, Kind.LEASE_RENEWAL_REFUSED)
+        records.append(
+            record(
+                kind=kind,
+                lease=lease,
+                time=NOW + time,
+                detail={} if expires_at is None else {"expires_at": NOW + expires_at},
+                result=Result.DENIED if denied else Result.RECORDED if ending else Result.ALLOWED,
+                reasons=["NODE_QUARANTINED"] if denied else [],
+            )
+        )
+    with any_engine.begin() as connection:
+        append_many(connection, records)
+    sequencer.run_once(NOW)
+    with any_engine.begin() as connection:
+        waits = record(kind=Kind.LEASE_RETURNED, lease="shortened", time=NOW + 201, result=Result.RECORDED)
+        append(connection, waits)  # has no place in the log yet, so it ends nothing yet
+        found = query(connection, Filter(alive_at=NOW + instant))
+        assert [entry.index for entry in found.entries] == alive
+        assert not query(connection, Filter(alive_at=NOW + instant, tenant="umbrella")).entries
+        assert len(query(connection, Filter(alive_at=NOW + instant, tenant="acme")).entries) == len(alive)
+
+
+def test_the_newest(filled: Engine) -> None:
+    with filled.begin() as connection:
+        assert [entry.index for entry in newest(connection, Filter(), limit=2).entries] == [3, 4]
+        wanted = Filter(asset="acme/llm", version=1)
+        page = newest(connection, wanted, limit=1)
+        assert ([entry.index for entry in page.entries], page.next_cursor) == ([2], "")
+        assert [entry.index for entry in newest(connection, wanted, limit=9).entries] == [0, 2]
+        assert newest(connection, Filter(job="none"), limit=9).entries == ()
+        assert [e.index for e in query(connection, Filter(), cursor=cursor_after(Filter(), 3)).entries] == [4]
+        for limit in (0, 1_001):
+            with pytest.raises(QueryError, match="page size"):
+                newest(connection, Filter(), limit=limit)
+
+
+@pytest.mark.parametrize("name", ["start_time", "end_time", "alive_at"])
+@pytest.mark.parametrize("value", [-1, 1 << 53])
+def test_instants_that_no_record_has(name: str, value: int) -> None:
+    with pytest.raises(QueryError, match=name):
+        Filter(**{name: value})
