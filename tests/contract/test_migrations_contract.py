@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -222,3 +223,28 @@ def test_sites_and_nodes_from_before_records_stay_and_their_sites_are_suspended(
             ("gpu0", "nvidia-gpu:02"),
         ]
         assert nodes.divided_hosts(connection, ["amd-chip-id:01"]) == {"amd-chip-id:01": False}
+
+
+def test_entries_from_before_get_what_questions_need_from_their_payloads(empty_engine: Engine) -> None:
+    upgrade_to(empty_engine, "0006")
+    columns = {column["name"] for column in inspect(empty_engine).get_columns("audit_entry")}
+    details: list[dict[str, Any] | None] = [
+        {"expires_at": 1_900_000_000, "user": "ada"},
+        {"user": "bob"},
+        {},
+        None,
+        {"user": ["no", "text"], "expires_at": True},
+    ]
+    with empty_engine.begin() as connection:
+        for number, detail in enumerate(details):
+            payload = None if detail is None else json.dumps({"detail": detail}).encode()
+            connection.execute(
+                text("INSERT INTO audit_entry (digest, leaf_hash, salt, payload) VALUES (:d, :h, :s, :p)"),
+                {"d": bytes(32), "h": bytes([number]) * 32, "s": None if payload is None else b"s", "p": payload},
+            )
+    assert {"job_user", "expires_at"}.isdisjoint(columns)
+    assert migrate(empty_engine)[0] == "0007"
+    with empty_engine.connect() as connection:
+        found = connection.execute(text("SELECT job_user, expires_at FROM audit_entry ORDER BY leaf_hash")).all()
+    nothing = (None, None)
+    assert [tuple(row) for row in found] == [("ada", 1_900_000_000), ("bob", None), nothing, nothing, nothing]
