@@ -9,6 +9,9 @@
     ├── ProofError             a Merkle proof that does not lead to the root that was signed
     ├── EntryNotFoundError     no such entry in the log, or not sequenced yet, or its payload was erased
     ├── NotInitialisedError    the database holds no log yet
+    ├── UnwitnessedError       a checkpoint that too few witnesses cosigned
+    ├── PublishedError         what is published is not a prefix of this log, or cannot be read or written
+    ├── WitnessStateError      a witness's state cannot be read or written, or its clock went back
     ├── LogCorruptError        stored log data contradict one another; nothing more is signed
     ├── QueryError             a filter, cursor or page size that cannot be used
     └── DatabaseError          the database cannot be opened or is not a log of this version
@@ -69,6 +72,24 @@ class NotInitialisedError(AuditError):
     """The database holds no log yet, or one of another origin."""
 
     code: ClassVar[str] = "LOG_NOT_INITIALISED"
+
+
+class UnwitnessedError(AuditError):
+    """A checkpoint that fewer witnesses cosigned than the policy asks for."""
+
+    code: ClassVar[str] = "LOG_UNWITNESSED"
+
+
+class PublishedError(AuditError):
+    """What is published is not a prefix of this log, or cannot be read or written; nothing was overwritten."""
+
+    code: ClassVar[str] = "PUBLISHED_LOG_UNUSABLE"
+
+
+class WitnessStateError(AuditError):
+    """A witness's state cannot be read or written, or its clock went back; nothing was cosigned."""
+
+    code: ClassVar[str] = "WITNESS_STATE_UNUSABLE"
 
 
 class LogCorruptError(AuditError):

@@ -29,7 +29,8 @@ _KEY_ID_SIZE: Final = 4
 _ED25519_KEY_SIZE: Final = 32
 _ED25519_SIGNATURE_SIZE: Final = 64
 _SIGNATURE_PREFIX: Final = "\u2014 "
-_PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
+PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
+"""What a private key in text begins with."""
 
 
 def _base64(text: str, structure: str) -> bytes:
@@ -58,12 +59,17 @@ def check_key_name(name: str) -> str:
     return name
 
 
-def _key_id(name: str, public_key: bytes) -> bytes:
-    return hashlib.sha256(name.encode("utf-8") + b"\n" + _ED25519 + public_key).digest()[:_KEY_ID_SIZE]
+def key_id(name: str, public_key: bytes, algorithm: bytes) -> bytes:
+    """First four bytes of ``SHA-256(name ‖ 0x0A ‖ algorithm ‖ public key)`` (C2SP signed-note, Signatures)."""
+    return hashlib.sha256(name.encode("utf-8") + b"\n" + algorithm + public_key).digest()[:_KEY_ID_SIZE]
 
 
-def _split_key(text: str, structure: str) -> tuple[str, bytes, bytes]:
-    """Split ``name+hash+base64`` into name, key id and the 32 bytes behind the algorithm byte."""
+def split_key(text: str, structure: str, algorithm: bytes) -> tuple[str, bytes, bytes]:
+    """Split ``name+hash+base64`` into name, key id and the 32 bytes behind the byte `algorithm`.
+
+    Raises:
+        MalformedError: it has another form, or another algorithm.
+    """
     name, plus, rest = text.partition("+")
     key_id_text, second_plus, key_text = rest.partition("+")
     if not plus or not second_plus:
@@ -72,8 +78,8 @@ def _split_key(text: str, structure: str) -> tuple[str, bytes, bytes]:
     if len(key_id_text) != 2 * _KEY_ID_SIZE or any(char not in "0123456789abcdef" for char in key_id_text):
         raise MalformedError(structure, "the key id is not eight lower-case hexadecimal digits")
     key = _base64(key_text, structure)
-    if key[:1] != _ED25519 or len(key) != 1 + _ED25519_KEY_SIZE:
-        raise MalformedError(structure, "not an Ed25519 key (type 0x01 and 32 bytes)")
+    if key[:1] != algorithm or len(key) != 1 + _ED25519_KEY_SIZE:
+        raise MalformedError(structure, f"not an Ed25519 key of type 0x{algorithm.hex()} (the type and 32 bytes)")
     return name, bytes.fromhex(key_id_text), key[1:]
 
 
@@ -97,7 +103,7 @@ class NoteVerifier:
     @property
     def key_id(self) -> bytes:
         """First four bytes of ``SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key)`` (C2SP signed-note, Signatures)."""
-        return _key_id(self.name, self.public_key)
+        return key_id(self.name, self.public_key, _ED25519)
 
     def __str__(self) -> str:
         key = base64.b64encode(_ED25519 + self.public_key).decode("ascii")
@@ -110,10 +116,10 @@ class NoteVerifier:
         Raises:
             MalformedError: it has another form, another algorithm, or a key id that is not its key's.
         """
-        name, key_id, public_key = _split_key(vkey, "verifier key")
+        name, given, public_key = split_key(vkey, "verifier key", _ED25519)
         verifier = cls(name, public_key)
-        if verifier.key_id != key_id:
-            raise MalformedError("verifier key", f"key id {key_id.hex()} is not this key's, {verifier.key_id.hex()}")
+        if verifier.key_id != given:
+            raise MalformedError("verifier key", f"key id {given.hex()} is not this key's, {verifier.key_id.hex()}")
         return verifier
 
     def verify(self, message: bytes, signature: bytes) -> bool:
@@ -166,18 +172,18 @@ class NoteSigner:
         Raises:
             MalformedError: it has another form, another algorithm, or a key id that is not its key's.
         """
-        if not skey.startswith(_PRIVATE_PREFIX):
+        if not skey.startswith(PRIVATE_PREFIX):
             raise MalformedError("signer key", "not PRIVATE+KEY+NAME+KEYID+BASE64")
-        name, key_id, seed = _split_key(skey.removeprefix(_PRIVATE_PREFIX), "signer key")
+        name, given, seed = split_key(skey.removeprefix(PRIVATE_PREFIX), "signer key", _ED25519)
         signer = cls(name, Ed25519PrivateKey.from_private_bytes(seed))
-        if signer.verifier.key_id != key_id:
+        if signer.verifier.key_id != given:
             raise MalformedError("signer key", "the key id is not this key's")
         return signer
 
     def skey(self) -> str:
         """The text form of the private key. Secret."""
         key = base64.b64encode(_ED25519 + self._private_key.private_bytes_raw()).decode("ascii")
-        return f"{_PRIVATE_PREFIX}{self.verifier.name}+{self.verifier.key_id.hex()}+{key}"
+        return f"{PRIVATE_PREFIX}{self.verifier.name}+{self.verifier.key_id.hex()}+{key}"
 
     def sign(self, message: bytes) -> bytes:
         """Ed25519 signature (64 bytes) over `message`."""
@@ -235,7 +241,7 @@ class SignedNote:
         lines = tail[:-1].split("\n")
         if len(lines) > MAX_SIGNATURES:
             raise MalformedError("signed note", f"{len(lines)} signatures, at most {MAX_SIGNATURES} are allowed")
-        return cls(head + "\n", tuple(_parse_signature(line) for line in lines))
+        return cls(head + "\n", tuple(parse_signature_line(line) for line in lines))
 
     def __str__(self) -> str:
         return self.text + "\n" + "".join(str(item) for item in self.signatures)
@@ -266,7 +272,12 @@ def _check_characters(text: str) -> None:
         raise MalformedError("signed note", "a control character other than newline")
 
 
-def _parse_signature(line: str) -> NoteSignature:
+def parse_signature_line(line: str) -> NoteSignature:
+    """Parse one signature line, without its newline.
+
+    Raises:
+        MalformedError: it is none (C2SP signed-note, Format).
+    """
     if not line.startswith(_SIGNATURE_PREFIX):
         raise MalformedError("signed note", f"signature line {line!r:.40} does not begin with an em dash and a space")
     name, space, data = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")

@@ -26,9 +26,11 @@ class ProblemCode(StrEnum):
     COUNTER_ALTERED = "COUNTER_ALTERED"
     ERASED_WITHOUT_RECORD = "ERASED_WITHOUT_RECORD"
     TILE_ALTERED = "TILE_ALTERED"
+    TILE_MISSING = "TILE_MISSING"
     STATE_ALTERED = "STATE_ALTERED"
     CHECKPOINT_ALTERED = "CHECKPOINT_ALTERED"
     CHECKPOINT_MISSING = "CHECKPOINT_MISSING"
+    CHECKPOINT_UNWITNESSED = "CHECKPOINT_UNWITNESSED"
     ROOT_MISMATCH = "ROOT_MISMATCH"
     LOG_SHORTENED = "LOG_SHORTENED"
     INCLUSION_UNPROVEN = "INCLUSION_UNPROVEN"
@@ -53,9 +55,11 @@ REMEDIES: Final = {
     ProblemCode.COUNTER_ALTERED: "an asset's entries are not numbered without gaps; " + _REBUILD,
     ProblemCode.ERASED_WITHOUT_RECORD: "a payload is gone and no audit.erased record names it; " + _RESTORE,
     ProblemCode.TILE_ALTERED: "published tiles would be refused; " + _REBUILD,
+    ProblemCode.TILE_MISSING: "ask whoever publishes the log for it; the log's operator can publish it again",
     ProblemCode.STATE_ALTERED: "the sequencer will refuse to sign; " + _REBUILD,
     ProblemCode.CHECKPOINT_ALTERED: "the checkpoint is not what the log's key signed; check the key, then " + _RESTORE,
     ProblemCode.CHECKPOINT_MISSING: "nothing signed is there to compare with; " + _RESTORE,
+    ProblemCode.CHECKPOINT_UNWITNESSED: "who reads this may be shown another history than others; ask the witnesses",
     ProblemCode.ROOT_MISMATCH: "an entry of this range was rewritten with everything above it; " + _RESTORE,
     ProblemCode.LOG_SHORTENED: "the log once promised more entries than it holds; ask its operator for them",
     ProblemCode.INCLUSION_UNPROVEN: "the entry is not under the checkpoint; ask the log for a new proof",

@@ -19,6 +19,7 @@ import rfc8785
 from sqlalchemy import Connection, select
 
 from audit.checkpoint import Checkpoint, open_checkpoint
+from audit.cosignature import WitnessPolicy
 from audit.envelope import Leaf
 from audit.errors import EntryNotFoundError, MalformedError, NoteSignatureError, ProofError
 from audit.merkle import HASH_SIZE, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
@@ -181,16 +182,20 @@ def _no_float(text: str) -> Any:
     raise ValueError(f"{text[:20]} is not an integer")
 
 
-def build(connection: Connection, index: int, *, older: bytes | None = None) -> ProofBundle:
+def build(
+    connection: Connection, index: int, *, older: bytes | None = None, witnesses: WitnessPolicy | None = None
+) -> ProofBundle:
     """The proof bundle of the entry at `index` under the newest checkpoint.
 
     Args:
         connection: a connection that sees one snapshot of the log's database.
         index: the entry's place in the log.
         older: a signed checkpoint seen earlier, to prove that the log continues it.
+        witnesses: the proof is under the newest checkpoint that a quorum of these cosigned.
 
     Raises:
-        EntryNotFoundError: the log has no such entry.
+        EntryNotFoundError: the log has no such entry, or no checkpoint with enough cosignatures covers it yet.
+        UnwitnessedError: no checkpoint was cosigned by a quorum yet.
         NotInitialisedError: the log has not begun.
         MalformedError: `older` is not a checkpoint.
         ProofError: `older` is of another log, or larger than the newest checkpoint.
@@ -201,9 +206,11 @@ def build(connection: Connection, index: int, *, older: bytes | None = None) -> 
     ).one_or_none()
     if row is None:
         raise EntryNotFoundError(f"entry {index}: not in the log")
-    note = newest_checkpoint(connection)
+    note = newest_checkpoint(connection, witnesses)
     # The builder trusts its own database: whoever verifies checks the signature with a key of their own.
     newest = Checkpoint.parse_text(SignedNote.parse(note).text)
+    if index >= newest.size:
+        raise EntryNotFoundError(f"entry {index}: waits for its checkpoint to be cosigned; ask again in a moment")
     node = TileReader(connection)
     consistency: tuple[bytes, ...] = ()
     if older is not None:

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, select
 
+from audit.cosignature import WitnessPolicy
 from audit.envelope import Leaf
-from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError
+from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError, UnwitnessedError
 from audit.records import MAX_INTEGER, Kind, Record, Result
 from audit.tables import (
     AUDIT_CHECKPOINT,
@@ -310,15 +311,32 @@ def find(connection: Connection, entry_hash: bytes) -> int:
     return int(row.leaf_index)
 
 
-def newest_checkpoint(connection: Connection) -> bytes:
+def newest_checkpoint(connection: Connection, witnesses: WitnessPolicy | None = None) -> bytes:
     """The newest signed checkpoint, as its note.
+
+    Args:
+        connection: can read the log's database.
+        witnesses: only a checkpoint that a quorum of these cosigned counts; any where None or their quorum is 0.
 
     Raises:
         NotInitialisedError: the log has not begun.
+        UnwitnessedError: no checkpoint was cosigned by a quorum.
     """
-    note = connection.execute(
-        select(AUDIT_CHECKPOINT.c.note).order_by(AUDIT_CHECKPOINT.c.tree_size.desc()).limit(1)
-    ).scalar_one_or_none()
+    newest_first = select(AUDIT_CHECKPOINT.c.note).order_by(AUDIT_CHECKPOINT.c.tree_size.desc())
+    note = connection.execute(newest_first.limit(1)).scalar_one_or_none()
     if note is None:
         raise NotInitialisedError("log: not begun yet; run `keystead init`")
-    return str(note).encode("utf-8")
+    if witnesses is None or witnesses.accepts(note.encode("utf-8")):
+        return str(note).encode("utf-8")
+    # Each cosignature is one more line, so that checkpoints nobody cosigned are passed over by the database.
+    lines = "%\n\u2014 " * (witnesses.quorum + 1) + "%"
+    likely = newest_first.where(AUDIT_CHECKPOINT.c.note.like(lines)).execution_options(yield_per=64)
+    with connection.execute(likely) as signed:
+        for row in signed:
+            data = str(row.note).encode("utf-8")
+            if witnesses.accepts(data):
+                return data
+    raise UnwitnessedError(
+        f"log: no checkpoint was cosigned by {witnesses.quorum} of its {len(witnesses.keys)} witnesses yet; wait, and "
+        "see the broker's log if it lasts"
+    )

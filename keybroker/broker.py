@@ -12,6 +12,8 @@ from typing import Final, Self, TypeVar
 from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine
 
+from audit.cosignature import WitnessKey, WitnessPolicy
+from audit.errors import MalformedError
 from audit.log import append
 from audit.note import NoteSigner
 from audit.receipt import Receipt
@@ -22,6 +24,7 @@ from keybroker.authorities import load_authorities
 from keybroker.config import BrokerConfig
 from keybroker.errors import (
     AlreadyExistsError,
+    ConfigError,
     InvalidRequestError,
     RequestAnsweredError,
     StateConflictError,
@@ -121,6 +124,19 @@ def log_origin(config: BrokerConfig) -> str:
     return f"{config.broker.trust_domain}/{config.broker.name}/log"
 
 
+def witness_policy(config: BrokerConfig) -> WitnessPolicy:
+    """The witnesses that the configuration names, in its order, and how many of them are needed.
+
+    Raises:
+        ConfigError: a key is none, or stands twice, or the quorum is larger than the number of witnesses.
+    """
+    try:
+        keys = tuple(WitnessKey.parse(witness.key) for witness in config.log.witnesses)
+        return WitnessPolicy(keys, config.log.witness_quorum)
+    except MalformedError as error:
+        raise ConfigError(f"log.witnesses, log.witness_quorum: {error}") from None
+
+
 class Broker:
     """What every call needs; made by `open`, ended by `close`."""
 
@@ -132,6 +148,7 @@ class Broker:
         keys: Keys,
         policies: Policies,
         trust: Trust,
+        witnesses: WitnessPolicy,
         clock: Callable[[], int],
     ) -> None:
         self.config: Final = config
@@ -158,6 +175,8 @@ class Broker:
         )
         """The HPKE key that owners wrap data keys to; all replicas share it."""
         self.sequencer: Final = Sequencer(engine, keys.log, log_origin(config))
+        self.witnesses: Final = witnesses
+        """Who must have cosigned a checkpoint before it is shown."""
 
     @classmethod
     def open(cls, config: BrokerConfig, *, clock: Callable[[], int] = wall_clock) -> Self:
@@ -169,9 +188,10 @@ class Broker:
         keys = Keys.load(config)
         policies = Policies.load(config)
         trust = Trust.load(config)
+        witnesses = witness_policy(config)
         engine = open_engine(config.database_url, pool_size=config.limits.workers + 4)
         check_current(engine)
-        broker = cls(config, engine=engine, keys=keys, policies=policies, trust=trust, clock=clock)
+        broker = cls(config, engine=engine, keys=keys, policies=policies, trust=trust, witnesses=witnesses, clock=clock)
         try:
             broker.commit(lambda connection: floors.raise_floors(connection, trust.floors, now=clock()))
             broker.sequencer.initialise(clock())

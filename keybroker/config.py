@@ -111,6 +111,27 @@ class LimitsSection(_Section):
     evidence_days: Annotated[int, Field(ge=1, le=36_500)] = 400
 
 
+class LogWitness(_Section):
+    """An independent witness of the log (C2SP tlog-witness): a name for people, its address and its verifier key."""
+
+    name: Annotated[str, Field(pattern=_NAME)]
+    url: Annotated[str, Field(pattern=r"^https?://[!-~]{1,500}$")]
+    key: Annotated[str, Field(max_length=1_000)]
+
+
+class LogSection(_Section):
+    """The log outside: a folder to publish tiles in, and witnesses.
+
+    Where `witness_quorum` is above 0, a checkpoint that fewer of `witnesses` cosigned is not shown to anybody.
+    `witness_seconds` bounds how long each of them is waited for. Releases never wait for either.
+    """
+
+    publish: str | None = None
+    witnesses: tuple[LogWitness, ...] = ()
+    witness_quorum: Annotated[int, Field(ge=0, le=64)] = 0
+    witness_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+
+
 class BrokerConfig(_Section):
     """The whole file."""
 
@@ -122,6 +143,7 @@ class BrokerConfig(_Section):
     policy: PolicySection = Field(default_factory=PolicySection)
     estate: EstateSection = Field(default_factory=EstateSection)
     limits: LimitsSection = Field(default_factory=LimitsSection)
+    log: LogSection = Field(default_factory=LogSection)
     base: Path = Field(default=Path(), exclude=True)
 
     @classmethod

@@ -46,6 +46,7 @@
     ├── NoAppraisalError               a record of the log that rests on no appraisal that is kept
     ├── AppraisalRecordError           a stored or exported appraisal is altered, incomplete or of another version
     ├── StreamsTakenError              as many streams of records are open as may be
+    ├── WitnessError                   a witness of the log gives no answer, or refuses; releases go on
     └── PolicyUnavailableError         a policy could not decide, so the answer is no
 
 An exception means "could not decide" or "the request cannot be carried out". What a policy decided against is a
@@ -437,6 +438,12 @@ class StreamsTakenError(KeybrokerError):
     """As many streams of records are open as one broker, or one tenant, may have."""
 
     code: ClassVar[str] = "STREAMS_TAKEN"
+
+
+class WitnessError(KeybrokerError):
+    """A witness of the log gives no answer in time, or refuses to cosign; no release waits for it."""
+
+    code: ClassVar[str] = "WITNESS_UNAVAILABLE"
 
 
 class PolicyUnavailableError(KeybrokerError):

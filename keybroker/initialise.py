@@ -108,6 +108,16 @@ lease_seconds = 3600
 grant_seconds = 604800
 epoch_seconds = 3600
 nonce_seconds = 172800
+
+[log]
+# Where checkpoint, tiles and entry bundles are published for strangers (C2SP tlog-tiles); nowhere where absent.
+# publish = "public"
+# Independent witnesses, and how many of them must have cosigned a checkpoint before anybody is shown it.
+# witness_quorum = 1
+# [[log.witnesses]]
+# name = "w1"
+# url = "https://witness.example/"
+# key = "witness.example/w1+KEYID+BASE64"
 """
 
 _REFERENCE: Final = """\

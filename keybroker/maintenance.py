@@ -15,11 +15,15 @@ from audit.log import append_many
 from keybroker.broker import COMMIT_TIMEOUT, Broker
 from keybroker.errors import KeybrokerError, StoreError
 from keybroker.leases import expire
+from keybroker.publication import Publication
 from keybroker.refusals import aggregate_record
 from keybroker.store import appraisals, idempotency, leases
 
 SEQUENCE_EVERY: Final = 0.2
 """Seconds between two looks for unsequenced entries: how far proofs lag behind receipts."""
+
+PUBLISH_EVERY: Final = 1.0
+"""Seconds between two looks for a checkpoint to have cosigned and to publish."""
 
 SWEEP_EVERY: Final = 5.0
 """Seconds between two looks for leases to end; an ended lease is refused at once, whatever its row says."""
@@ -37,15 +41,23 @@ _LOG: Final = structlog.get_logger("keystead.maintenance")
 
 
 class Maintenance:
-    """Two threads beside the server; a failure is logged and tried again, for a broker must not stop for it."""
+    """Threads beside the server; a failure is logged and tried again, for a broker must not stop for it."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, publication: Publication | None = None) -> None:
+        """Maintenance of `broker`; with `publication` it has the log witnessed and publishes it."""
         self._broker = broker
+        self._publication = publication
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._loop, args=(SEQUENCE_EVERY, self.sequence), name="sequencer", daemon=True),
             threading.Thread(target=self._loop, args=(SWEEP_EVERY, self.sweep), name="sweeper", daemon=True),
         ]
+        if publication is not None:
+            self._threads.append(
+                threading.Thread(
+                    target=self._loop, args=(PUBLISH_EVERY, publication.run_once), name="publisher", daemon=True
+                )
+            )
 
     def start(self) -> None:
         """Begin."""
@@ -58,6 +70,9 @@ class Maintenance:
         for thread in self._threads:
             thread.join()
         self._guarded(self.sequence)
+        if self._publication is not None:
+            self._guarded(self._publication.run_once)
+            self._publication.close()
 
     def sequence(self) -> None:
         """Give entries their places in the log."""

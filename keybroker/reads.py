@@ -74,7 +74,7 @@ def prove(broker: Broker, *, caller: Principal, index: int, older: bytes | None)
             if record is None or record.tenant != caller.tenant:
                 raise missing  # in the words of `query.get`: the two cases look alike
         try:
-            bundle = proof.build(connection, index, older=older)
+            bundle = proof.build(connection, index, older=older, witnesses=broker.witnesses)
         except ProofError as error:
             raise InvalidRequestError("old_checkpoint", str(error)) from None
     remember(broker, caller=caller, detail={"proved_index": index})
@@ -119,7 +119,7 @@ def appraisal(broker: Broker, *, caller: Principal, entry: int | bytes) -> Packa
             digest = json.loads(decision).get("evidence")
             if digest is None:
                 raise none_kept
-            bundle = proof.build(connection, index).to_bytes()
+            bundle = proof.build(connection, index, witnesses=broker.witnesses).to_bytes()
             package = archive.load(connection, bytes.fromhex(digest), decision=decision, proof=bundle)
         except NotFoundError:
             raise none_kept from None
@@ -148,9 +148,13 @@ def _name(text: str) -> str:
 
 
 def checkpoint(broker: Broker) -> str:
-    """The newest signed checkpoint; it is public, so reading it leaves no record."""
+    """The newest signed checkpoint that enough witnesses cosigned; it is public, so reading it leaves no record.
+
+    Raises:
+        UnwitnessedError: there is none yet.
+    """
     with broker.read() as connection:
-        return query.newest_checkpoint(connection).decode("utf-8")
+        return query.newest_checkpoint(connection, broker.witnesses).decode("utf-8")
 
 
 def remember(broker: Broker, *, caller: Principal, detail: Mapping[str, str | int | tuple[str, ...]]) -> bytes:

@@ -31,6 +31,7 @@ from keybroker.services.lease import LeaseAdapter
 from keybroker.services.lineage import LineageAdapter
 from keybroker.services.node import NodeAdapter
 from keybroker.services.site import SiteAdapter
+from keybroker.services.witness import publication
 from keybroker.store.engine import open_engine
 from keybroker.store.migrate import migrate
 from keystead.v1 import (
@@ -81,7 +82,7 @@ class Server:
     def __init__(self, broker: Broker) -> None:
         config = broker.config
         self.broker: Final = broker
-        self._maintenance = Maintenance(broker)
+        self._maintenance = Maintenance(broker, publication(broker))
         self._server = grpc.server(
             ThreadPoolExecutor(config.limits.workers, thread_name_prefix="rpc"),
             interceptors=[StatusInterceptor()],

@@ -14,7 +14,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from attestation.errors import AttestationError, ManifestError, ResultError, TrustAnchorError
-from audit.errors import AuditError, EntryNotFoundError, QueryError, RecordError
+from audit.errors import AuditError, EntryNotFoundError, QueryError, RecordError, UnwitnessedError
 from keybroker import errors
 from keybroker.denial import DeniedError, Reason
 from keystead.binding import BindingError, UnwrapError
@@ -35,6 +35,7 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     AuditError: grpc.StatusCode.INTERNAL,
     EntryNotFoundError: grpc.StatusCode.NOT_FOUND,
     QueryError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnwitnessedError: grpc.StatusCode.UNAVAILABLE,
     RecordError: grpc.StatusCode.INVALID_ARGUMENT,  # the request holds what no record may; the text repeats no value
     DeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.KeybrokerError: grpc.StatusCode.INTERNAL,
@@ -66,6 +67,7 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     errors.GrantInvalidError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StreamsTakenError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.NoAppraisalError: grpc.StatusCode.NOT_FOUND,
+    errors.WitnessError: grpc.StatusCode.UNAVAILABLE,
     errors.PolicyUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 """The nearest base class decides, so a new error needs a line only where it differs from its parent."""

@@ -20,8 +20,9 @@ from audit.note import NoteVerifier
 from audit.query import DEFAULT_PAGE, MAX_PAGE, Entry, Filter, Page, newest_checkpoint, parse_asset, query
 from audit.query import newest as newest_entries
 from audit.records import Kind, Result
-from keystead.cli import output
+from keystead.cli import audit_publish, output
 from keystead.cli.audit_output import LinesOption, show_entries
+from keystead.cli.audit_publish import QuorumOption, WitnessOption, open_tiles, read_witnesses
 from keystead.cli.exits import NO, UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
@@ -30,12 +31,16 @@ from keystead.cli.profile import BrokerOptions, with_broker_options
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from audit.cosignature import WitnessKey, WitnessPolicy
     from audit.problems import Problem
     from audit.proof import BundleResult
     from audit.receipt import Receipt
     from audit.verify import LogResult, Progress
 
 app = typer.Typer(no_args_is_help=True, help="The log: who used what, where, under which policy; with proofs.")
+app.command(name="publish", help=audit_publish.PUBLISH_HELP)(audit_publish.publish_command)
+app.command(name="serve", help=audit_publish.SERVE_HELP)(audit_publish.serve_command)
+app.add_typer(audit_publish.witness_app, name="witness")
 
 _MAX_FILE: Final = 2 << 20
 
@@ -179,10 +184,12 @@ def _read_receipt(path: Path | None) -> Receipt | None:
 
 @app.command(
     help=with_examples(
-        "Verify a proof bundle, or a whole database, against the log's key. Nothing else is needed: no broker, no "
-        "network. Get the key from somebody else than whoever gave you the file.",
+        "Verify a proof bundle, a whole database, or a published log against the log's key. Nothing else is needed: no "
+        "broker, and no network but for --tiles URL. Get the key from somebody else than whoever gave you the file.",
         "audit verify proof.json --key log.vkey",
         "audit verify --database sqlite:///keystead.db --key log.vkey --checkpoint last-month.txt",
+        "audit verify --tiles https://log.example/ --key log.vkey --witness w1.vkey --witness w2.vkey --quorum 1",
+        "audit verify proof.json --tiles ./public --key log.vkey",
     )
 )
 def verify(
@@ -191,7 +198,13 @@ def verify(
     ] = None,
     *,
     database: DatabaseOption = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option("--tiles", metavar="DIR|URL", help="A published log; with a FILE, its record is looked up there."),
+    ] = None,
     key: Annotated[str, typer.Option("--key", metavar="VKEY", help="The log's verifier key, or a file with it.")],
+    witness: WitnessOption = None,
+    quorum: QuorumOption = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(
@@ -205,21 +218,104 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a bundle or a database."""
+    """Verify a bundle, a database or a published log."""
     verifier = read_verifier(key)
     known = [read_file(path, "--checkpoint") for path in checkpoint or ()]
+    witnesses = read_witnesses(witness, quorum)
+    if tiles is not None:
+        if database is not None:
+            raise UsageError("verify what? give --tiles or --database, and not both")
+        _verify_tiles(
+            tiles,
+            verifier,
+            known=known,
+            witnesses=witnesses,
+            file=file,
+            receipt=_read_receipt(receipt),
+            as_json=as_json,
+        )
+        return
     if (file is None) == (database is None):
-        raise UsageError("verify what? give a bundle's FILE, or --database URL, and not both")
+        raise UsageError("verify what? give a bundle's FILE, --database URL or --tiles DIR|URL")
     if file is not None:
-        _verify_bundle(file, verifier, known, _read_receipt(receipt), as_json=as_json)
+        _verify_bundle(file, verifier, known, witnesses, _read_receipt(receipt), as_json=as_json)
     elif database is not None:
         if receipt is not None:
             raise UsageError("--receipt belongs to a bundle: prove the entry first, then verify the bundle")
-        _verify_database(database, verifier, known, as_json=as_json)
+        _verify_database(database, verifier, known, witnesses, as_json=as_json)
+
+
+def _verify_tiles(
+    where: str,
+    verifier: NoteVerifier,
+    *,
+    known: list[bytes],
+    witnesses: WitnessPolicy,
+    file: Path | None,
+    receipt: Receipt | None,
+    as_json: bool,
+) -> None:
+    from audit.proof import ProofBundle, verify_bundle
+    from audit.verify_tiles import verify_tiles
+
+    problems: tuple[Problem, ...] = ()
+    leaves: dict[int, bytes] = {}
+    if file is not None:
+        bundle = ProofBundle.parse(read_file(file, "FILE"))
+        problems = verify_bundle(bundle, verifier, receipt=receipt).problems
+        leaves = {bundle.index: bundle.leaf}
+        known = [*known, bundle.checkpoint]
+    elif receipt is not None:
+        raise UsageError("--receipt belongs to a bundle: give its FILE, too")
+    with _progress() as progress:
+        result = verify_tiles(
+            open_tiles(where), verifier, known=known, witnesses=witnesses, leaves=leaves, progress=progress
+        )
+    problems += result.problems
+    checkpoint = result.checkpoint
+    if as_json:
+        output.print_json(
+            {
+                "verified": not problems,
+                "origin": None if checkpoint is None else checkpoint.origin,
+                "tree_size": None if checkpoint is None else checkpoint.size,
+                "root_hash": None if checkpoint is None else checkpoint.root.hex(),
+                "cosigned": _cosigned_json(result.cosigned),
+                "entries": result.entries,
+                "first_bad_index": result.first_bad_index,
+                "problems": [problem.to_json() for problem in problems],
+                "more_problems": result.more_problems,
+            }
+        )
+    else:
+        output.show(
+            {
+                "log": verifier.name,
+                "signed": None if checkpoint is None else f"{checkpoint.size} entries, root {checkpoint.root.hex()}",
+                "cosigned": _cosigned_json(result.cosigned),
+                "entries": result.entries,
+                "first bad entry": result.first_bad_index,
+            },
+            as_json=False,
+        )
+        _print_problems(problems)
+        _print_verdict(ok=not problems, problems=len(problems) + result.more_problems)
+    if problems:
+        raise typer.Exit(NO)
+
+
+def _cosigned_json(cosigned: dict[WitnessKey, int]) -> dict[str, Json]:
+    return {key.name: output.instant(time) for key, time in cosigned.items()}
 
 
 def _verify_bundle(
-    file: Path, verifier: NoteVerifier, known: list[bytes], receipt: Receipt | None, *, as_json: bool
+    file: Path,
+    verifier: NoteVerifier,
+    known: list[bytes],
+    witnesses: WitnessPolicy,
+    receipt: Receipt | None,
+    *,
+    as_json: bool,
 ) -> None:
     from audit.proof import ProofBundle, verify_bundle
 
@@ -227,6 +323,7 @@ def _verify_bundle(
         raise UsageError("--checkpoint: a bundle proves consistency with one older checkpoint; give one")
     bundle = ProofBundle.parse(read_file(file, "FILE"))
     result = verify_bundle(bundle, verifier, known=known[0] if known else None, receipt=receipt)
+    witnesses.require(bundle.checkpoint)
     if as_json:
         output.print_json(_bundle_json(bundle.index, result))
     else:
@@ -243,12 +340,15 @@ def _verify_bundle(
         raise typer.Exit(NO)
 
 
-def _verify_database(database: str, verifier: NoteVerifier, known: list[bytes], *, as_json: bool) -> None:
+def _verify_database(
+    database: str, verifier: NoteVerifier, known: list[bytes], witnesses: WitnessPolicy, *, as_json: bool
+) -> None:
     from audit.database import snapshot
     from audit.verify import verify_log
 
     with snapshot(database) as connection, _progress() as progress:
         result = verify_log(connection, verifier, known=known, progress=progress)
+        newest_checkpoint(connection, witnesses)
     if as_json:
         output.print_json(_log_json(result))
     else:

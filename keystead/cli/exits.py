@@ -34,6 +34,7 @@ ANSWERS_NO: Final = frozenset(
         "BAD_NOTE_SIGNATURE",
         "BAD_MERKLE_PROOF",
         "BAD_REFERENCE_SIGNATURE",
+        "LOG_UNWITNESSED",
     }
 )
 """Codes of errors that answer the question with "no". Every other error means that there is no answer."""
@@ -57,6 +58,7 @@ EXTRAS: Final = {
     "prometheus_client": "broker",
     "psycopg": "broker",
     "structlog": "broker",
+    "waitress": "cli",
     "pydantic": "cli",
     "rfc8785": "cli",
     "rich": "cli",
