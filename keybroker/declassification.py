@@ -11,6 +11,10 @@ A *declassification* is a statement (`keybroker.statements`) whose body has::
     reason       one line
     not_after    until when it may be applied (exclusive), integer seconds since the Unix epoch
 
+A declassification only relaxes: in every field the constraints before are at least as strict as those after. So whatever
+was derived before stays as strict as what it came from. To replace one demand by another, allow the new one beside the
+old one first; `keybroker.tightening.constrain` then takes the old one away.
+
 `changes` names every field that differs and no other, and undoing them in `constraints` gives the document whose digest
 is `from`: so whoever reads only the statement can tell before from after, and the two cannot contradict each other.
 What was derived from the version before keeps its own constraints.
@@ -45,7 +49,7 @@ class Change:
     Attributes:
         field: the field of `keybroker.constraints.Constraints`.
         before, after: what it demands; None for nothing.
-        relaxes: whether it becomes freer, or differs without being stricter.
+        relaxes: that it becomes freer, as every change here must.
     """
 
     field: str
@@ -94,12 +98,17 @@ class Declassification:
         """The statement to be signed.
 
         Raises:
-            StatementError: the author's name is malformed, nothing is relaxed, or the constraints are too long.
+            StatementError: the author's name is malformed, nothing is relaxed, a field does not only become freer, or
+                the constraints are too long.
         """
         changes = self.changes
-        if not any(change.relaxes for change in changes):
+        if not changes:
+            raise StatementError("changes", "nothing becomes freer: the constraints are those that hold now")
+        stricter = relaxes(self.after, self.before)
+        if stricter:
             raise StatementError(
-                "changes", "nothing becomes freer: keystead asset constrain tightens, without approval"
+                f"changes: {stricter[0]}",
+                "does not only become freer: keep what is allowed and allow more; keystead asset constrain tightens",
             )
         body: dict[str, Json] = {
             "asset": self.ref.asset,

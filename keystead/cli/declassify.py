@@ -420,17 +420,16 @@ def _show(statement: Statement, *, title: str) -> None:
     if statement.kind != declassification.KIND:
         return
     output.print_table(
-        ("field", "before", "after", ""),
+        ("field", "before", "after"),
         (
             (
                 each.field,
                 "nothing demanded" if each.before is None else json.dumps(each.before, sort_keys=True),
                 "nothing demanded" if each.after is None else json.dumps(each.after, sort_keys=True),
-                "RELAXED" if each.relaxes else "tightened",
             )
             for each in Declassification.of(Statement.parse(statement.payload)).changes
         ),
-        title="What changes",
+        title="What is relaxed",
     )
 
 

@@ -19,8 +19,9 @@ from attester.collect.simulated import SimulatedCollector
 from audit.records import Record
 from audit.tables import AUDIT_ENTRY
 from keybroker.approvers import ApproverSet
-from keybroker.constraints import Assurance, Constraints, join, relaxes
+from keybroker.constraints import Areas, Assurance, Constraints, join, relaxes
 from keybroker.declassification import Declassification
+from keybroker.errors import StatementError
 from keybroker.keys.signing import SigningKey
 from keybroker.principals import Principal, Role
 from keybroker.services.convert import constraints as read_constraints
@@ -137,14 +138,15 @@ def ready(any_factory: Factory) -> tuple[Factory, AssetRef, Any]:
 def test_enough_others_relax_exactly_what_they_signed(ready: tuple[Factory, AssetRef, Any]) -> None:
     factory, ref, alice = ready
     before = constraints(factory, ref)
-    statement = proposal(factory, ref, classification=1, purposes=frozenset({"inference"}))
+    wider = before.purposes | {"training"} if before.purposes else None
+    statement = proposal(factory, ref, classification=1, purposes=wider)
     assert propose(alice, statement).declassification.state == pb.DECLASSIFICATION_STATE_PROPOSED
     assert constraints(factory, ref) == before
     done = apply(alice, statement, sign(statement, "bob", "carol"))
     after = constraints(factory, ref)
-    assert after == replace(before, classification=1, purposes=frozenset({"inference"}))
+    assert after == replace(before, classification=1, purposes=wider)
     assert read_constraints(done.version.constraints) == after
-    assert relaxes(before, after) == ["classification"]
+    assert relaxes(before, after) == ["classification", "purposes"]
     (listed,) = alice.declassifications.ListDeclassifications(
         pb.ListDeclassificationsRequest(asset=ref.asset)
     ).declassifications
@@ -160,13 +162,15 @@ def test_enough_others_relax_exactly_what_they_signed(ready: tuple[Factory, Asse
     assert record.assets == (str(ref),)
     assert record.detail["signers"] == ("bob", "carol")
     assert record.detail["statement_digest"] == statement.digest.hex()
-    assert (record.detail["changes"], record.detail["relaxes"]) == (("classification", "purposes"), ("classification",))
+    assert record.detail["relaxes"] == ("classification", "purposes")
     # The asset's own constraints stay, so that the next version begins as strict as the first did.
     asset = alice.assets.GetAsset(asset_service_pb2.GetAssetRequest(asset=ref.asset)).asset
     assert read_constraints(asset.constraints) == before
     # New leases see the new constraints.
+    factory.authorize(ref, purposes=["training"])
+    factory.add_version(AssetRef(ref.asset, 2))
     with pytest.raises(grpc.RpcError) as caught:
-        factory.authorize(ref, purposes=["evaluation"])
+        factory.authorize(AssetRef(ref.asset, 2), purposes=["training"])
     assert read_refusal(caught.value).denied == ("PURPOSE_NOT_PERMITTED",)
 
 
@@ -239,7 +243,12 @@ def test_an_approval_is_for_one_statement_only(ready: tuple[Factory, AssetRef, A
     signatures = sign(good, "bob", "carol")
     wanted = Declassification.of(good)
     for changed in (
-        replace(wanted, ref=other, before=constraints(factory, other), after=replace(wanted.after)),
+        replace(
+            wanted,
+            ref=other,
+            before=constraints(factory, other),
+            after=replace(constraints(factory, other), classification=1),
+        ),
         replace(wanted, ref=AssetRef(ref.asset, 2)),
         replace(wanted, after=replace(wanted.after, classification=0)),
         replace(wanted, after=replace(wanted.after, budgets={})),
@@ -314,16 +323,16 @@ def test_a_proposal_is_its_authors_and_complete(ready: tuple[Factory, AssetRef, 
     assert "is who proposes it" in refused(lambda: propose(factory.stubs("acme-owner"), proposal(factory, ref)))[1]
     for changes, field in (
         ({"purposes": None}, "purposes"),
-        ({"purposes": frozenset(), "classification": 0}, "purposes"),
-        ({"sites": frozenset(), "classification": 0}, "sites"),
-        ({"residency": replace(constraints(factory, ref).residency, allowed=frozenset())}, "residency.allowed"),
-        (
-            {"residency": replace(constraints(factory, ref).residency, allowed=frozenset({frozenset({"EUROPE"})}))},
-            "residency.allowed",
-        ),
+        ({"residency": Areas()}, "residency.allowed"),
+        ({"residency": Areas.of(["EU", "EUROPE"])}, "residency.allowed"),
     ):
         statement = proposal(factory, ref, **changes)
         assert refusal(lambda s=statement: propose(alice, s)).field == field
+    for changes in ({"classification": 4}, {"sites": frozenset({"x"}), "classification": 0}, {"budgets": {"opens": 4}}):
+        with pytest.raises(StatementError, match="does not only become freer"):
+            proposal(factory, ref, **changes)
+    with pytest.raises(StatementError, match="nothing becomes freer"):
+        proposal(factory, ref, classification=3)
     stale = proposal(factory, ref, before=replace(constraints(factory, ref), classification=4), classification=0)
     assert refused(lambda: propose(alice, stale))[0] == "DECLASSIFICATION_STALE"
     assert refused(lambda: propose(alice, proposal(factory, ref, lifetime=-1)))[0] == "STATEMENT_EXPIRED"
@@ -336,6 +345,15 @@ def test_a_proposal_is_its_authors_and_complete(ready: tuple[Factory, AssetRef, 
         body | {"changes": [*body["changes"], {"field": "users", "before": None, "after": None, "relaxes": False}]},
         body | {"changes": [body["changes"][0] | {"relaxes": False}]},
         body | {"changes": [body["changes"][0] | {"before": 4}]},
+        # Freer in one field and stricter in another, with the digest of what really holds.
+        body
+        | {
+            "constraints": body["constraints"] | {"sites": ["x"]},
+            "changes": [
+                *body["changes"],
+                {"field": "sites", "before": None, "after": ["x"], "relaxes": False},
+            ],
+        },
         body | {"changes": [body["changes"][0] | {"after": 0}]},
         body | {"from": "00" * 32},
         body | {"version": 0},
