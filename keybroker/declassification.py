@@ -11,7 +11,7 @@ A *declassification* is a statement (`keybroker.statements`) whose body has::
     reason       one line
     not_after    until when it may be applied (exclusive), integer seconds since the Unix epoch
 
-A declassification only relaxes: in every field the constraints before are at least as strict as those after. So whatever
+A declassification only relaxes: in each field the constraints before are at least as strict as those after. So whatever
 was derived before stays as strict as what it came from. To replace one demand by another, allow the new one beside the
 old one first; `keybroker.tightening.constrain` then takes the old one away.
 

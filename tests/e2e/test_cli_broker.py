@@ -362,3 +362,101 @@ def test_a_file_of_nodes_is_imported_all_or_none(cli: Cli, tmp_path: Path) -> No
     assert (done["imported"], done["problem_count"]) == (29, 0)
     again = cli.json("operator", "node", "import", str(file), "--request-id", done["request_id"])
     assert again["imported"] == 29
+
+
+def test_lineage_and_declassification(cli: Cli, tmp_path: Path) -> None:
+    owner, secret = "acme-owner", {"purposes": ["inference"], "residency": {"allowed": [["EU"]]}}
+    for name in ("origin", "derived"):
+        cli.json(owner, "asset", "register", f"acme/{name}", "--kind", "features", *ALLOWED)
+        folder = tmp_path / name
+        (tmp_path / f"{name}.bin").write_bytes(bytes(100))
+        arguments = ["seal", str(tmp_path / f"{name}.bin"), "--asset", f"acme/{name}", "--version", "1"]
+        arguments += ["--key-file", str(tmp_path / f"{name}.key"), "--new-key"]
+        arguments += ["--signing-key", str(owner_key(tmp_path)), "--out", str(folder)]
+        assert run(arguments) == 0
+        cli.drain()
+        arguments = ["asset", "add-version", str(folder), "--key-file", str(tmp_path / f"{name}.key")]
+        cli.json(owner, *arguments, "--owner-key", str(owner_key(tmp_path).with_suffix(".pub")))
+    added = cli.json(owner, "asset", "parents", "acme/derived@1", "acme/origin@1")
+    assert (added["tightened"], added["revoked_leases"]) == ([], 0)
+    error = cli.json(owner, "asset", "parents", "acme/origin@1", "acme/derived@1", code=2)
+    assert "LINEAGE_CYCLE" in error["error"]["message"]
+    lineage = cli.json(owner, "asset", "lineage", "acme/derived")
+    assert [(edge["child"], edge["parent"]) for edge in lineage["edges"]] == [("acme/derived@1", "acme/origin@1")]
+    code, out, _ = cli(owner, "asset", "lineage", "acme/origin@1", "--down")
+    assert code == 0
+    assert out.splitlines() == ["acme/origin@1 features", "  acme/derived@1 features  (declared)"]
+    assert cli(owner, "asset", "lineage", "acme/origin", "--up", "--down")[0] == 2
+
+    tightened = cli.json(owner, "asset", "constrain", "acme/origin@1", "--set", "classification=3")
+    assert tightened["tightened"] == ["acme/derived@1", "acme/origin@1"]
+    assert cli(owner, "asset", "constrain", "acme/origin", "--set", "colour=red")[0] == 2
+
+    approvers = []
+    for name in ("bob", "carol"):
+        key = tmp_path / f"{name}.pem"
+        cli.drain()
+        assert run(["asset", "approvers", "key", str(key), "--json"]) == 0
+        made = json.loads(cli.drain())
+        approvers += ["--approver", f"{name}={made['public_key']}"]
+    first = tmp_path / "approvers.json"
+    assert cli.json(owner, "asset", "approvers", "show") is None
+    arguments = ["asset", "approvers", "propose", "--threshold", "2", *approvers, "--reason", "first"]
+    cli.json(owner, *arguments, "--out", str(first))
+    assert cli.json(owner, "asset", "approvers", "set", str(first))["threshold"] == 2
+    assert list(cli.json(owner, "asset", "approvers", "show")["approvers"]) == ["bob", "carol"]
+
+    file = tmp_path / "origin.json"
+    arguments = ["asset", "declassify", "propose", "acme/origin@1", "--reason", "anonymised", "--out", str(file)]
+    assert cli(owner, *arguments, "--set", "classification=4")[0] == 2
+    assert cli(owner, *arguments, "--drop", "users")[0] == 2
+    assert not file.exists()
+    proposed = cli.json(owner, *arguments, "--set", "classification=1")
+    assert proposed["body"]["changes"] == [{"field": "classification", "before": 3, "after": 1, "relaxes": True}]
+    error = cli.json(owner, "asset", "declassify", "apply", str(file), code=2)
+    assert "SIGNATURES_MISSING" in error["error"]["message"]
+    for name in ("bob", "carol"):
+        arguments = ["asset", "declassify", "approve", str(file), "--key", str(tmp_path / f"{name}.pem")]
+        assert run([*arguments, "--name", name, "--yes"]) == 0
+        shown = cli.drain()
+        # Every word of what is signed is there, the digest too.
+        for text in (proposed["digest"], "anonymised", "acme/origin", "classification", "owner"):
+            assert text in shown
+        assert run([*arguments, "--name", name, "--yes"]) == 2
+    assert run([*arguments, "--name", "owner", "--yes"]) == 2
+    cli.drain()
+    applied = cli.json(owner, "asset", "declassify", "apply", str(file))
+    assert (applied["state"], applied["signers"]) == ("applied", ["bob", "carol"])
+    assert applied["constraints"] == secret | {"classification": 1}
+    assert run(["asset", "declassify", "show", str(file), "--json"]) == 0
+    assert json.loads(cli.drain())["digest"] == applied["digest"]
+    for asked in ((), ("acme/origin",), ("acme/origin@1",)):
+        (listed,) = cli.json(owner, "asset", "declassify", "list", *asked)
+        assert listed["digest"] == applied["digest"]
+    assert cli.json(owner, "asset", "show", "acme/derived")["versions"][0]["constraints"]["classification"] == 3
+    # A statement that was tampered with is not even shown.
+    text = file.read_text().replace('"after": 1', '"after": 0')
+    file.write_text(text)
+    assert run(["asset", "declassify", "show", str(file)]) == 2
+
+    revoked = cli.json(owner, "asset", "revoke", "acme/origin", "--descendants", "--yes")
+    assert revoked["descendants"] == ["acme/derived@1"]
+    assert cli.json(owner, "asset", "show", "acme/derived")["versions"][0]["state"] == "revoked"
+
+
+ALLOWED = ("--purpose", "inference", "--allow", "EU", "--classification", "2")
+
+
+def owner_key(folder: Path) -> Path:
+    """An owner's signing key, made once in `folder`, with its public half beside it."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    path = folder / "owner.pem"
+    if not path.exists():
+        key = Ed25519PrivateKey.generate()
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        path.with_suffix(".pub").write_bytes(
+            key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+    return path
