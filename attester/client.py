@@ -165,6 +165,14 @@ class BrokerClient:
         """
         return self._call(self._leases.RenewLease, request)
 
+    def report_usage(self, request: lease_pb.ReportUsageRequest) -> lease_pb.ReportUsageResponse:
+        """Say what a lease used so far.
+
+        Raises:
+            BrokerError: see its subclasses.
+        """
+        return self._call(self._leases.ReportUsage, request)
+
     def return_lease(self, request: lease_pb.ReturnLeaseRequest) -> lease_pb.ReturnLeaseResponse:
         """Give a lease back.
 

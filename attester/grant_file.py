@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from attester.errors import CredentialError
 from attester.handshake import SignedGrant
-from keystead.v1.job_service_pb2 import AuthorizeJobResponse, JobGrant
+from keystead.v1.job_service_pb2 import AuthorizeJobResponse, ExtendJobResponse, JobGrant, RequeueJobResponse
 from sealed.atomic import atomic_file
 
 FORMAT: Final = "keystead/v1/grant-file"
@@ -42,7 +42,7 @@ class GrantFile:
     nonce: bytes
 
     @classmethod
-    def from_response(cls, response: AuthorizeJobResponse) -> Self:
+    def from_response(cls, response: AuthorizeJobResponse | ExtendJobResponse | RequeueJobResponse) -> Self:
         """Take it from the broker's answer."""
         signed = response.grant
         return cls(response.broker, signed.grant, signed.signature, signed.key_id, response.nonce)

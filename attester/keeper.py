@@ -1,14 +1,17 @@
-"""The lease keeper: threads that renew a lease in time, and see to its end when that fails."""
+"""The lease keeper: threads that renew a lease and report its use in time, and see to its end when that fails."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from attester.errors import AttesterError, BrokerUnavailableError, CollectionError, LeaseEndedError
+from attester.errors import AttesterError, BrokerError, BrokerUnavailableError, CollectionError, LeaseEndedError
 from attester.lease import Lease
+
+_LOG: Final = logging.getLogger(__name__)
 
 RENEW_AT: Final = 0.5
 """A lease is renewed when half of its time is over, or half of what the broker allows until new evidence; the other
@@ -51,10 +54,10 @@ class LeaseKeeper:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._ended = False
-        # Two threads: a renewal that hangs must not keep the keys beyond the lease's end.
+        # Threads of their own: a renewal that hangs must not keep the keys beyond the lease's end, nor reports back.
         self._threads = tuple(
             threading.Thread(target=target, name=f"lease{target.__name__}-{lease.lease_id}", daemon=True)
-            for target in (self._renew, self._watch)
+            for target in (self._renew, self._watch, self._report)
         )
 
     def __enter__(self) -> Self:
@@ -107,3 +110,18 @@ class LeaseKeeper:
             except LeaseEndedError as error:
                 self._end(error)
                 return
+
+    def _report(self) -> None:
+        # The broker may begin to ask with any renewal: look again now and then.
+        while not self._stop.wait(self._report_pause()):
+            if self._lease.terms.report_every is None or not self._lease.live:
+                continue
+            try:
+                self._lease.report()
+            except BrokerError as error:
+                # The lease goes on until its renewal is refused for want of reports; a later one makes up for this.
+                _LOG.warning("lease %s: its use was not reported: %s", self._lease.lease_id, error)
+
+    def _report_pause(self) -> float:
+        every = self._lease.terms.report_every
+        return MAX_WATCH if every is None else max(every * self._renew_at, self._min_pause)

@@ -37,6 +37,7 @@ from keystead.binding import (
     NONCE_SIZE,
     SHA256_SIZE,
     AssetRef,
+    AssetUse,
     BindingError,
     HpkePrivateKey,
     UnwrapError,
@@ -48,6 +49,7 @@ from keystead.binding import (
     output_message,
     passport_message,
     sha256,
+    usage_report_message,
 )
 from keystead.v1 import asset_ref_pb2 as asset_pb
 from keystead.v1 import lease_service_pb2 as pb
@@ -58,8 +60,13 @@ from sealed.manifest import Manifest
 from sealed.open import SealedReader
 
 RE_ATTEST: Final = "re_attest"
-FULFILLED: Final = frozenset({"lease_ceiling", RE_ATTEST, "zeroise_on_end"})
-"""The obligations that a `Lease` fulfils by itself, with a `attester.keeper.LeaseKeeper` for re-attestation."""
+REPORT_USAGE: Final = "report_usage"
+FULFILLED: Final = frozenset({"lease_ceiling", RE_ATTEST, REPORT_USAGE, "zeroise_on_end"})
+"""The obligations that a `Lease` fulfils by itself, with a `attester.keeper.LeaseKeeper` for what falls due in time.
+
+For `REPORT_USAGE` it counts by itself what its readers decrypt; a program that serves what it made of an asset says how
+much with `Lease.count`.
+"""
 
 _SIGNATURE_SIZE: Final = 64
 
@@ -125,6 +132,7 @@ class LeaseTerms:
         re_attest: seconds after which the broker wants new evidence; None where it does not say.
         attestation_result: the EAR that the decision rests on.
         receipt: the audit receipt.
+        report_every: seconds between reports of what the lease uses; None where the broker asks for none.
     """
 
     lease_id: str
@@ -136,6 +144,37 @@ class LeaseTerms:
     re_attest: int | None
     attestation_result: str
     receipt: Receipt
+    report_every: int | None = None
+
+
+class _Used:
+    """What was used of one asset so far; it only grows."""
+
+    __slots__ = ("bytes_opened", "bytes_served", "lock", "tokens_served")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.bytes_opened = 0
+        self.tokens_served = 0
+        self.bytes_served = 0
+
+    def opened(self, size: int) -> None:
+        with self.lock:
+            self.bytes_opened += size
+
+    def served(self, *, tokens: int, size: int) -> None:
+        with self.lock:
+            self.tokens_served += tokens
+            self.bytes_served += size
+
+    def as_of_now(self, ref: AssetRef) -> AssetUse:
+        with self.lock:
+            return AssetUse(
+                ref=ref,
+                bytes_opened=self.bytes_opened,
+                tokens_served=self.tokens_served,
+                bytes_served=self.bytes_served,
+            )
 
 
 class _DataKey:
@@ -191,6 +230,10 @@ class Lease:
         self._deadline = monotonic() + terms.expires_at - clock()
         self._next_nonce = next_nonce
         self._fulfils = fulfils
+        self._used = {ref: _Used() for ref in data_keys}
+        self._reporting = threading.Lock()
+        self._reports = 0
+        self._settled = False
         self._unanswered: pb.RenewLeaseRequest | None = None
         self._ended = ""
         self._returned = False
@@ -275,7 +318,7 @@ class Lease:
             with self._lock:
                 self._check_live()
                 key[:] = data_key.key
-            reader = sealed.open(name, key=key)
+            reader = sealed.open(name, key=key, meter=self._used[ref].opened)
         finally:
             key[:] = bytes(KEY_SIZE)
         with self._lock:
@@ -296,12 +339,72 @@ class Lease:
         with self._lock:
             self._check_live()
 
-    def _data_key(self, asset: AssetRef | str) -> tuple[AssetRef, _DataKey]:
-        self.check()
+    def count(self, asset: AssetRef | str, *, tokens: int = 0, bytes_served: int = 0) -> None:
+        """Say that this program gave out tokens or bytes of what it made of an asset: once, when it did.
+
+        Bytes that the lease's readers decrypt are counted without it.
+
+        Args:
+            asset: the asset's version, also as ``TENANT/NAME@VERSION``.
+            tokens: how many more.
+            bytes_served: how many more.
+
+        Raises:
+            CredentialError: the lease does not cover this asset.
+            ValueError: a negative number.
+        """
+        if tokens < 0 or bytes_served < 0:
+            raise ValueError(f"tokens {tokens} and bytes_served {bytes_served}: what was used stays used")
+        ref = self._ref(asset)
+        used = self._used.get(ref)
+        if used is None:
+            raise CredentialError(f"{ref}: this lease covers {', '.join(map(str, self.assets))}")
+        used.served(tokens=tokens, size=bytes_served)
+
+    @property
+    def uses(self) -> tuple[AssetUse, ...]:
+        """What was used of each asset so far."""
+        return tuple(used.as_of_now(ref) for ref, used in sorted(self._used.items()))
+
+    def report(self) -> None:
+        """Tell the broker what the lease used so far, signed by the attested key.
+
+        Raises:
+            BrokerUnavailableError: no answer. Call again.
+            RequestRefusedError: the broker does not take the report.
+            BrokerError: see its other subclasses.
+        """
+        with self._reporting:
+            uses = self.uses
+            self._reports += 1
+            message = usage_report_message(lease_id=self._terms.lease_id, sequence=self._reports, uses=uses)
+            self._client.report_usage(
+                pb.ReportUsageRequest(
+                    lease_id=self._terms.lease_id,
+                    sequence=self._reports,
+                    uses=[
+                        pb.AssetUse(
+                            asset=asset_pb.AssetRef(asset=use.ref.asset, version=use.ref.version),
+                            bytes_opened=use.bytes_opened,
+                            tokens_served=use.tokens_served,
+                            bytes_served=use.bytes_served,
+                        )
+                        for use in uses
+                    ],
+                    signature=self._signing_key.sign(message),
+                )
+            )
+
+    @staticmethod
+    def _ref(asset: AssetRef | str) -> AssetRef:
         try:
-            ref = AssetRef.parse(asset) if isinstance(asset, str) else asset
+            return AssetRef.parse(asset) if isinstance(asset, str) else asset
         except BindingError as error:
             raise CredentialError(str(error)) from None
+
+    def _data_key(self, asset: AssetRef | str) -> tuple[AssetRef, _DataKey]:
+        self.check()
+        ref = self._ref(asset)
         with self._lock:
             self._check_live()
             data_key = self._data_keys.get(ref)
@@ -363,6 +466,8 @@ class Lease:
                 request = pb.RenewLeaseRequest(lease_id=self._terms.lease_id, evidence=evidence.message)
                 self._unanswered = request
             try:
+                if self._terms.report_every is not None:
+                    self.report()
                 answer = self._client.renew_lease(request)
                 terms = _terms(
                     answer,
@@ -441,6 +546,8 @@ class Lease:
     def return_(self) -> Receipt | None:
         """Erase the keys, then tell the broker so, signed by the attested key. May be called again after a failure.
 
+        Where the broker asked for reports of what was used, it gets the last one first.
+
         Returns:
             The audit receipt, or None where the lease was returned before.
 
@@ -451,6 +558,13 @@ class Lease:
         with self._lock:
             if self._returned:
                 return None
+            settled = self._settled or self._terms.report_every is None
+        if not settled:
+            # A lease that the broker takes no report of is returned all the same.
+            with contextlib.suppress(RequestRefusedError):
+                self.report()
+            with self._lock:
+                self._settled = True
         message = lease_return_message(lease_id=self._terms.lease_id, zeroised=True)
         answer = self._client.return_lease(
             pb.ReturnLeaseRequest(
@@ -628,24 +742,25 @@ def _terms(
         expires_at=lease.expire_time.seconds,
         policy_digest=lease.policy_digest,
         obligations=obligations,
-        re_attest=_re_attest(obligations),
+        re_attest=_period(obligations, RE_ATTEST, "seconds"),
         attestation_result=answer.attestation_result,
         receipt=Receipt.from_proto(answer.receipt),
+        report_every=_period(obligations, REPORT_USAGE, "every"),
     )
 
 
-def _re_attest(obligations: Sequence[Obligation]) -> int | None:
+def _period(obligations: Sequence[Obligation], code: str, name: str) -> int | None:
     periods = []
     for obligation in obligations:
-        if obligation.code != RE_ATTEST:
+        if obligation.code != code:
             continue
         try:
             params = json.loads(obligation.params)
         except ValueError:
             params = None
-        seconds = params.get("seconds") if isinstance(params, dict) else None
+        seconds = params.get(name) if isinstance(params, dict) else None
         if type(seconds) is not int or seconds < 1:
-            raise BadAnswerError(f"obligation {RE_ATTEST}: {obligation.params!a:.80} does not say how many seconds")
+            raise BadAnswerError(f"obligation {code}: {obligation.params!a:.80} does not say how many seconds")
         periods.append(seconds)
     return min(periods, default=None)
 

@@ -58,6 +58,7 @@ ZEROISE_ON_END: Final = "zeroise_on_end"
 NO_LOGITS: Final = "no_logits"
 NO_EGRESS: Final = "no_egress"
 OUTPUT_CEILING: Final = "output_ceiling"
+REPORT_USAGE: Final = "report_usage"
 
 OBLIGATIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -67,6 +68,7 @@ OBLIGATIONS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         NO_LOGITS: frozenset(),
         NO_EGRESS: frozenset(),
         OUTPUT_CEILING: frozenset({"tokens", "bytes"}),
+        REPORT_USAGE: frozenset({"every"}),
     }
 )
 """Duties that may travel with a lease, with the parameters that each may have; every parameter is a ceiling."""

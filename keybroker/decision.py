@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from sqlalchemy import Connection
 
@@ -15,33 +16,42 @@ from keybroker.constraints import Areas, parsed
 from keybroker.denial import Reason, from_denials, ordered
 from keybroker.errors import DecisionStaleError, NotFoundError
 from keybroker.grants import SignedGrant
-from keybroker.obligations import merge_obligations
+from keybroker.obligations import merge_obligations, report_seconds
 from keybroker.proof import Proof
-from keybroker.store import assets, jobs, leases, nodes
+from keybroker.store import assets, budgets, jobs, leases, nodes
 from keybroker.store.assets import AssetRow, AssetVersionRow
-from keybroker.store.jobs import JobRow
+from keybroker.store.budgets import MeterRow
+from keybroker.store.jobs import JobRow, Standing
+from keybroker.store.leases import LeaseRow
 from keybroker.store.nodes import NodeRow
-from keybroker.store.schema import AssetState, JobState
+from keybroker.store.schema import AssetState
 from keybroker.store.sites import SiteRow
 from keystead.binding import (
     AssetRef,
     JobGrant,
+    sha256,
 )
 from policy.decision import Obligation
 from policy.inputs import (
     AreasInput,
     AssetInput,
     AttestationInput,
+    BudgetInput,
+    BudgetName,
     GrantInput,
     HoldersInput,
     JobInput,
     NodeInput,
     ReleaseInput,
+    ReportingInput,
     SiteInput,
 )
 
 Stage: TypeAlias = Literal["authorize", "acquire", "renew"]
 """When the release policy is asked."""
+
+Scope: TypeAlias = Literal["asset", "job"]
+"""Who set a budget: the asset's owner, over all jobs, or the scheduler, for the job."""
 
 MAX_ASSETS: Final = 64
 """Assets in one request."""
@@ -58,12 +68,29 @@ _RESTATED: Final = frozenset({"ATTESTATION_DENIED", "ATTESTATION_STATUS", "DEVIC
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a decision rests on; `holders` has, for each asset with a ceiling, its live leases with their nodes."""
+    """What a decision rests on.
+
+    Attributes:
+        job: the job.
+        superseded: the grant that was presented is one of a former attempt.
+        live_nodes: the nodes that hold a live lease of the job.
+        assets: the assets that are there, each with its version.
+        holders: for each asset with a ceiling, its live leases with their nodes.
+        uses: the counters of each asset version, over all jobs and of this one, where one is budgeted.
+        meter: of the lease that is to be renewed; None where its use is not counted.
+        renewed_until: when the lease that is to be renewed ends unless it is; None for a new one.
+        node: the enrolled node.
+        site: where it stands.
+    """
 
     job: JobRow
+    superseded: bool
     live_nodes: tuple[str, ...]
     assets: dict[AssetRef, tuple[AssetRow, AssetVersionRow]]
     holders: dict[str, dict[str, str]]
+    uses: dict[tuple[AssetRef, str], dict[str, int]]
+    meter: MeterRow | None
+    renewed_until: int | None
     node: NodeRow | None
     site: SiteRow | None
 
@@ -81,11 +108,13 @@ def release_input(
     *,
     stage: Stage,
     grant: JobGrant,
-    job_open: bool,
+    standing: Standing,
     live_nodes: Sequence[str],
     asset: AssetRow,
     version: AssetVersionRow,
     holders: HoldersInput | None,
+    budgeted: Sequence[BudgetInput],
+    reporting: ReportingInput | None,
     node: NodeInput | None,
     site: SiteRow | None,
     attestation: AttestationInput | None,
@@ -114,7 +143,7 @@ def release_input(
             image=grant.image,
             network=grant.network,
         ),
-        job=JobInput(state="open" if job_open else "closed", live_nodes=tuple(live_nodes)),
+        job=JobInput(state=standing, live_nodes=tuple(live_nodes)),
         asset=AssetInput(
             asset=asset.asset,
             version=version.version,
@@ -124,6 +153,8 @@ def release_input(
             **_constraint_members(version.constraints),
         ),
         holders=holders,
+        budgets=tuple(budgeted),
+        reporting=reporting,
         node=node,
         site=None if site is None else site_input(site),
         attestation=attestation,
@@ -190,6 +221,61 @@ def unknown_asset(ref: AssetRef) -> Reason:
     )
 
 
+@lru_cache(maxsize=_CACHED)
+def job_budgets(text: str) -> Mapping[str, int]:
+    """The budgets that a job stores (`JobRow.budgets`)."""
+    return MappingProxyType(json.loads(text))
+
+
+def limits(version: AssetVersionRow, budgets_of_job: Mapping[str, int]) -> list[tuple[BudgetName, Scope, int]]:
+    """Every budget that a job's use of an asset version is held to: its name, who set it, and how much."""
+    named: list[tuple[Scope, Mapping[str, int]]] = [
+        ("asset", parsed(version.constraints).budgets),
+        ("job", budgets_of_job),
+    ]
+    return [(cast(BudgetName, name), scope, limit) for scope, found in named for name, limit in sorted(found.items())]
+
+
+def budget_inputs(
+    ref: AssetRef,
+    version: AssetVersionRow,
+    *,
+    job: str,
+    budgets_of_job: Mapping[str, int],
+    uses: Mapping[tuple[AssetRef, str], Mapping[str, int]],
+    unused: int = 0,
+) -> list[BudgetInput]:
+    """The budgets of one asset version as the policy sees them.
+
+    Args:
+        ref: the asset version.
+        version: its row.
+        job: the job's key.
+        budgets_of_job: what the job may use.
+        uses: the counters (`keybroker.store.budgets.spent`).
+        unused: seconds that the lease to be renewed was charged for and has not used.
+    """
+    found = []
+    for name, scope, limit in limits(version, budgets_of_job):
+        used = uses.get((ref, budgets.ALL_JOBS if scope == "asset" else job), {}).get(name, 0)
+        spent = max(0, used - unused) if name == "key_seconds" else used
+        found.append(BudgetInput(name=name, scope=scope, limit=limit, spent=spent))
+    return found
+
+
+def _unused(snapshot: Snapshot, *, now: int) -> int:
+    if snapshot.meter is None or snapshot.renewed_until is None:
+        return 0
+    return max(0, snapshot.renewed_until - max(now, snapshot.meter.seen_at))
+
+
+def _reporting(snapshot: Snapshot, *, now: int) -> ReportingInput | None:
+    meter = snapshot.meter
+    if meter is None or meter.report_every is None:
+        return None
+    return ReportingInput(every=meter.report_every, age=max(0, max(now, meter.seen_at) - meter.reported_at))
+
+
 def take_snapshot(
     connection: Connection,
     *,
@@ -199,20 +285,32 @@ def take_snapshot(
     proof: Proof,
     now: int,
     again: bool = False,
+    lease: LeaseRow | None = None,
 ) -> Snapshot:
-    """What to decide on; `again` reads the node anew, where `proof` was not made in the same transaction."""
+    """What to decide on; `again` reads the node anew, where `proof` was not made in the same transaction.
+
+    Raises:
+        NotFoundError: no job has this grant.
+    """
     node, site = proof.standing.node, proof.standing.site
     if again and node is not None:
         node, site = nodes.get_with_site(connection, node.node_id)
-    job = jobs.get(connection, grant.grant_id)
-    if signed is not None and job.grant != signed.grant:
+    issued = jobs.find_issued(connection, grant.grant_id)
+    if issued is None or (signed is not None and issued.digest != sha256(signed.grant)):
         raise NotFoundError("job", grant.grant_id)
+    job = jobs.get(connection, issued.job)
     found = assets.find_with_versions(connection, refs)
+    of_job = job_budgets(job.budgets)
+    budgeted = [ref for ref, (_, version) in found.items() if limits(version, of_job)]
     return Snapshot(
         job=job,
-        live_nodes=leases.live_nodes(connection, grant.grant_id, now=now),
+        superseded=issued.attempt != job.attempt,
+        live_nodes=leases.live_nodes(connection, job.grant_id, now=now),
         assets=found,
         holders={name: leases.holders(connection, name, now=now) for name in _limited(found)},
+        uses=budgets.spent(connection, budgeted, job=job.grant_id) if budgeted else {},
+        meter=None if lease is None else budgets.meter(connection, lease.lease_id),
+        renewed_until=None if lease is None else lease.expires_at,
         node=node,
         site=site,
     )
@@ -230,10 +328,11 @@ def decide(
     lease_id: str = "",
 ) -> Verdict:
     """The release policy's answers for every asset at `stage`, and what it was asked; `lease_id` is to be renewed."""
-    reasons: list[Reason] = []
+    reasons: list[Reason] = [_superseded(snapshot)] if snapshot.superseded else []
     obligations: list[Obligation] = []
     inputs: list[bytes] = []
     node = snapshot.node
+    of_job = job_budgets(snapshot.job.budgets)
     for ref in refs:
         asset, version = snapshot.assets.get(ref, (None, None))
         if asset is None or version is None or asset.tenant != grant.tenant:
@@ -242,13 +341,22 @@ def decide(
         document = release_input(
             stage=stage,
             grant=grant,
-            job_open=snapshot.job.state is JobState.OPEN,
+            standing=snapshot.job.standing,
             live_nodes=snapshot.live_nodes,
             asset=asset,
             version=version,
             holders=None
             if node is None or ref.asset not in snapshot.holders
             else _with_this(snapshot.holders[ref.asset], node_id=node.node_id, lease_id=lease_id),
+            budgeted=budget_inputs(
+                ref,
+                version,
+                job=snapshot.job.grant_id,
+                budgets_of_job=of_job,
+                uses=snapshot.uses,
+                unused=_unused(snapshot, now=now),
+            ),
+            reporting=_reporting(snapshot, now=now),
             node=None
             if node is None
             else NodeInput(
@@ -274,6 +382,17 @@ def decide(
     return Verdict(ordered([*reasons, *unknown]), merged, tuple(inputs))
 
 
+def _superseded(snapshot: Snapshot) -> Reason:
+    return Reason(
+        "GRANT_SUPERSEDED",
+        "grant",
+        f"a grant of attempt {snapshot.job.attempt}",
+        "one of a former attempt",
+        "The job was requeued since: grants of former attempts are worth nothing",
+        "use the grant that RequeueJob returned",
+    )
+
+
 def _limited(found: Mapping[AssetRef, tuple[AssetRow, AssetVersionRow]]) -> list[str]:
     """The assets for which a ceiling over all jobs is asked, sorted."""
     return sorted({ref.asset for ref, (_, version) in found.items() if _ceilings(version) != (None, None)})
@@ -282,6 +401,11 @@ def _limited(found: Mapping[AssetRef, tuple[AssetRow, AssetVersionRow]]) -> list
 def _ceilings(version: AssetVersionRow) -> tuple[int | None, int | None]:
     constraints = parsed(version.constraints)
     return constraints.node_ceiling, constraints.copy_ceiling
+
+
+def _counted(snapshot: Snapshot) -> bool:
+    """Whether something is counted over all jobs, for which the assets must be locked."""
+    return bool(snapshot.holders) or any(parsed(version.constraints).budgets for _, version in snapshot.assets.values())
 
 
 def _with_this(holders: Mapping[str, str], *, node_id: str, lease_id: str) -> HoldersInput:
@@ -304,12 +428,63 @@ def _ceilings_hold(connection: Connection, snapshot: Snapshot, *, node_id: str, 
     return True
 
 
+def _budgets_hold(connection: Connection, snapshot: Snapshot, *, expires_at: int, now: int) -> bool:
+    """Under the locks of job and assets: is there still as much left of every budget as this lease is charged for?"""
+    of_job = job_budgets(snapshot.job.budgets)
+    refs = [ref for ref, (_, version) in snapshot.assets.items() if limits(version, of_job)]
+    if not refs:
+        return True
+    uses = budgets.spent(connection, refs, job=snapshot.job.grant_id)
+    new = snapshot.renewed_until is None
+    charged = {"key_seconds": expires_at - now, "opens": 1 if new else 0}
+    return all(
+        item.spent + charged.get(item.name, 0) <= item.limit
+        for ref in refs
+        for item in budget_inputs(
+            ref,
+            snapshot.assets[ref][1],
+            job=snapshot.job.grant_id,
+            budgets_of_job=of_job,
+            uses=uses,
+            unused=_unused(snapshot, now=now),
+        )
+        if item.name in charged and (new or item.name != "opens")
+    )
+
+
+def charge(
+    connection: Connection,
+    snapshot: Snapshot,
+    *,
+    lease_id: str,
+    refs: Sequence[AssetRef],
+    obligations: Sequence[Obligation],
+    expires_at: int,
+    now: int,
+) -> None:
+    """Count a lease that is granted or renewed until `expires_at`, where a budget asks; part of its unit of work."""
+    every = report_seconds(obligations)
+    if not snapshot.uses and snapshot.meter is None and every is None:
+        return
+    budgets.charge(
+        connection,
+        lease_id=lease_id,
+        job=snapshot.job.grant_id,
+        refs=refs,
+        reserved_until=snapshot.renewed_until,
+        expires_at=expires_at,
+        report_every=every,
+        now=now,
+    )
+
+
 def recheck(
     connection: Connection,
     snapshot: Snapshot,
     *,
     grant: JobGrant,
     refs: Sequence[AssetRef],
+    expires_at: int,
     now: int,
     lease_id: str = "",
 ) -> None:
@@ -317,19 +492,20 @@ def recheck(
 
     The node and the assets are locked against changes, not against each other's leases: a quarantine or a revocation
     that runs on another replica waits for this commit, and then finds the lease that it has to end. Where an asset has
-    a ceiling over all jobs, its leases are counted under a lock of its own.
+    a ceiling or a budget over all jobs, it is counted under a lock of its own.
     """
-    job = jobs.get(connection, grant.grant_id, lock=True)
+    job = jobs.get(connection, snapshot.job.grant_id, lock=True)
     node = snapshot.node
     if node is None or snapshot.site is None:
         raise DecisionStaleError
-    live = set(leases.live_nodes(connection, grant.grant_id, now=now))
+    live = set(leases.live_nodes(connection, job.grant_id, now=now))
     holds = (
         job == snapshot.job
         and len(live | {node.node_id}) <= grant.node_ceiling
         and nodes.get_with_site(connection, node.node_id, share=True) == (node, snapshot.site)
-        and assets.find_with_versions(connection, refs, share=True, lock=bool(snapshot.holders)) == snapshot.assets
+        and assets.find_with_versions(connection, refs, share=True, lock=_counted(snapshot)) == snapshot.assets
         and _ceilings_hold(connection, snapshot, node_id=node.node_id, lease_id=lease_id, now=now)
+        and _budgets_hold(connection, snapshot, expires_at=expires_at, now=now)
     )
     if not holds:
         raise DecisionStaleError

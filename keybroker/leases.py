@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,9 +19,12 @@ from keybroker.errors import InvalidRequestError, StateConflictError
 from keybroker.principals import Principal
 from keybroker.refusals import BROKER_ACTOR
 from keybroker.store import leases
-from keybroker.store.leases import LeaseRow
+from keybroker.store.leases import Holding, LeaseRow
 from keybroker.store.schema import LeaseState
 from keystead.binding import lease_return_message
+
+REVOKED_AT_ONCE: Final = 100
+"""Leases that one transaction revokes: other calls wait for no more than that."""
 
 
 def give_back(broker: Broker, *, lease_id: str, zeroised: bool, signature: bytes, caller: Principal) -> Receipt:
@@ -46,7 +50,8 @@ def give_back(broker: Broker, *, lease_id: str, zeroised: bool, signature: bytes
             return _returned_entry(connection, lease_id)
         if current.state is not LeaseState.LIVE:
             raise StateConflictError("lease", lease_id, state=current.state, expected=LeaseState.LIVE)
-        leases.end(connection, lease_id, state=LeaseState.RETURNED, now=now)
+        # A node that did not erase the keys holds them still: no second of what it was charged for comes back.
+        leases.end(connection, lease_id, state=LeaseState.RETURNED, now=now, give_back=zeroised)
         record = end_record(Kind.LEASE_RETURNED, current, who=actor(caller), detail={"zeroised": zeroised}, now=now)
         return append(connection, record).entry_hash, now
 
@@ -61,6 +66,54 @@ def expire(connection: Connection, *, now: int) -> int:
         connection, [end_record(Kind.LEASE_EXPIRED, lease, who=BROKER_ACTOR, detail={}, now=now) for lease in expired]
     )
     return len(expired)
+
+
+def expire_one(connection: Connection, lease_id: str, *, now: int) -> None:
+    """End a lease whose time is over, unless it has ended, and record it; a unit of work.
+
+    Whoever sees that a lease's time is over ends it, so that a clock that is set back cannot bring it to life again.
+    """
+    lease = leases.get(connection, lease_id, lock=True)
+    if lease.state is LeaseState.LIVE and lease.expires_at <= now:
+        ended = leases.end(connection, lease_id, state=LeaseState.EXPIRED, now=now)
+        append(connection, end_record(Kind.LEASE_EXPIRED, ended, who=BROKER_ACTOR, detail={}, now=now))
+
+
+def sweep(connection: Connection, *, now: int) -> int:
+    """End leases whose time is over, and those that outlived their job; a unit of work. Returns how many.
+
+    Where a replica stopped between the end of a job and the revocation of its leases, they are revoked here.
+    """
+    orphans = leases.end_orphans(connection, now=now, limit=REVOKED_AT_ONCE)
+    append_many(
+        connection,
+        [
+            end_record(Kind.LEASE_REVOKED, lease, who=BROKER_ACTOR, detail={"because": "JOB_STOPPED"}, now=now)
+            for lease in orphans
+        ],
+    )
+    return len(orphans) + expire(connection, now=now)
+
+
+def revoke_held(broker: Broker, which: Holding, *, caller: Principal, because: str, now: int) -> int:
+    """Revoke every lease of `which`, a bounded number in each transaction; returns how many once all are revoked.
+
+    What keeps new leases from being granted must be committed before: then none can be missed, for whoever is granting
+    one meanwhile either commits first, and it is found here, or finds what changed.
+
+    Raises:
+        StoreError: it could not be finished; call again, or leave what outlived its job to the sweep.
+    """
+
+    def some(connection: Connection) -> int:
+        revoked = leases.end_some(connection, which, state=LeaseState.REVOKED, now=now, limit=REVOKED_AT_ONCE)
+        record_revoked(connection, revoked, caller=caller, because=because, now=now)
+        return len(revoked)
+
+    total = 0
+    while count := broker.commit(some):
+        total += count
+    return total
 
 
 def revoke_all(connection: Connection, held: Sequence[LeaseRow], *, caller: Principal, because: str, now: int) -> None:

@@ -14,10 +14,10 @@ from audit.errors import AuditError
 from audit.log import append_many
 from keybroker.broker import COMMIT_TIMEOUT, Broker
 from keybroker.errors import KeybrokerError, StoreError
-from keybroker.leases import expire
+from keybroker.leases import sweep
 from keybroker.publication import Publication
 from keybroker.refusals import aggregate_record
-from keybroker.store import appraisals, idempotency, leases
+from keybroker.store import appraisals, budgets, idempotency, leases
 
 SEQUENCE_EVERY: Final = 0.2
 """Seconds between two looks for unsequenced entries: how far proofs lag behind receipts."""
@@ -95,19 +95,24 @@ class Maintenance:
                 broker.refusals.restore(counted)
                 raise
 
-        def unit(connection: Connection) -> int:
+        def unit(connection: Connection) -> None:
             idempotency.forget_before(connection, now - FORGET_AFTER)
             broker.epochs.delete_expired(connection, now)
             # One epoch later than they could: a replica whose clock is behind may still accept them.
             leases.forget_spent(connection, epoch=max(0, broker.epochs.first_useful(now) - 1))
-            return expire(connection, now=now)
 
-        ended = total = broker.commit(unit)
-        while ended:
-            ended = broker.commit(lambda connection: expire(connection, now=now))
+        broker.commit(unit)
+        # Where the clock was set back, what was over by the time that had been seen is over before the mark follows it.
+        with broker.read() as connection:
+            seen = max(now, budgets.latest(connection))
+        if seen > now:
+            _LOG.warning("the clock was set back", seconds=seen - now)
+        total = 0
+        while ended := broker.commit(lambda connection: sweep(connection, now=seen)):
             total += ended
+        broker.commit(lambda connection: budgets.mark(connection, now=now))
         if total:
-            _LOG.info("leases expired", count=total)
+            _LOG.info("leases ended", count=total)
         self._forget_evidence(now)
 
     def _forget_evidence(self, now: int) -> None:

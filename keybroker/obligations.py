@@ -9,7 +9,7 @@ from typing import Final
 import rfc8785
 
 from keybroker.broker import Broker
-from keybroker.constraints import LEASE_CEILING, OBLIGATIONS, RE_ATTEST
+from keybroker.constraints import LEASE_CEILING, OBLIGATIONS, RE_ATTEST, REPORT_USAGE
 from keybroker.denial import Reason
 from policy.decision import Obligation
 
@@ -59,6 +59,16 @@ def lifetime(broker: Broker, obligations: Sequence[Obligation]) -> int:
         value for item in obligations if item.code in _SECONDS and isinstance(value := item.params.get("seconds"), int)
     ]
     return min([broker.config.limits.lease_seconds, *ceilings])
+
+
+def report_seconds(obligations: Sequence[Obligation]) -> int | None:
+    """Seconds between reports of what the lease uses; None where none are asked for."""
+    asked = [
+        value
+        for item in obligations
+        if item.code == REPORT_USAGE and isinstance(value := item.params.get("every"), int)
+    ]
+    return min(asked, default=None)
 
 
 def obligations_text(obligations: Sequence[Obligation]) -> str:

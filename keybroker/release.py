@@ -24,6 +24,7 @@ from keybroker.decision import (
     MAX_ASSETS,
     Snapshot,
     Verdict,
+    charge,
     decide,
     recheck,
     take_snapshot,
@@ -37,7 +38,7 @@ from keybroker.principals import Principal
 from keybroker.proof import Proof, appraise
 from keybroker.release_log import denied, put_record, release_record
 from keybroker.session import not_live, scope_reasons, spent_reason
-from keybroker.store import assets, leases
+from keybroker.store import assets, budgets, leases
 from keybroker.store.assets import AssetVersionRow
 from keybroker.store.leases import LeaseRow
 from keybroker.store.schema import LeaseState
@@ -192,7 +193,8 @@ def _repeated(connection: Connection, proof: Proof, *, now: int) -> tuple[LeaseR
                 nonce=proof.nonce, node_id=spent.node_id, lease_id=spent.lease_id, transcript=spent.transcript
             )
         )
-    if lease.state is not LeaseState.LIVE or lease.expires_at <= now:
+    # A lease whose time was seen to be over stays over, though the clock be set back.
+    if lease.state is not LeaseState.LIVE or lease.expires_at <= max(now, budgets.latest(connection)):
         return lease, not_live(lease)
     return lease, None
 
@@ -231,7 +233,7 @@ def _commit_lease(
     )
 
     def unit(connection: Connection) -> LeaseRow:
-        recheck(connection, snapshot, grant=grant, refs=refs, now=now)
+        recheck(connection, snapshot, grant=grant, refs=refs, expires_at=expires_at, now=now)
         repeated = _repeated(connection, proof, now=now)
         if repeated is not None:
             lease, because = repeated
@@ -244,7 +246,7 @@ def _commit_lease(
             lease_id=lease_id,
             nonce=proof.nonce,
             node_id=node.node_id,
-            grant_id=grant.grant_id,
+            grant_id=snapshot.job.grant_id,
             job_uid=grant.job_uid,
             tenant=grant.tenant,
             transcript=proof.transcript,
@@ -263,9 +265,18 @@ def _commit_lease(
             obligations=obligations_text(verdict.obligations),
         )
         leases.insert(connection, row)
+        charge(
+            connection,
+            snapshot,
+            lease_id=lease_id,
+            refs=refs,
+            obligations=verdict.obligations,
+            expires_at=expires_at,
+            now=now,
+        )
         return row
 
-    return broker.commit(unit, order=grant.grant_id)
+    return broker.commit(unit, order=snapshot.job.grant_id)
 
 
 def _answer(broker: Broker, lease: LeaseRow, *, versions: Mapping[AssetRef, AssetVersionRow]) -> Granted:

@@ -12,23 +12,29 @@ from keybroker.decision import (
     DECISIONS,
     Snapshot,
     Verdict,
+    charge,
     decide,
     recheck,
     take_snapshot,
 )
 from keybroker.denial import Reason, ordered
 from keybroker.errors import DecisionStaleError, NonceSpentError, StateConflictError
+from keybroker.leases import expire_one
 from keybroker.obligations import lifetime, obligations_text, parse_obligations
 from keybroker.principals import Principal
 from keybroker.proof import Proof, appraise
 from keybroker.release import Granted
 from keybroker.release_log import denied, put_record, release_record
 from keybroker.session import lease_reasons, scope_reasons, spent_reason
-from keybroker.store import jobs, leases
+from keybroker.store import budgets, jobs, leases
+from keybroker.store.jobs import JobRow
 from keybroker.store.leases import LeaseRow, RenewalRow
+from keybroker.store.schema import LeaseState
 from keystead.binding import (
     AssetRef,
+    BindingError,
     JobGrant,
+    RuntimeData,
     asset_list_digest,
     grant_digest,
 )
@@ -51,15 +57,22 @@ def renew(broker: Broker, *, lease_id: str, evidence: NodeEvidence, runtime_data
             job = jobs.get(connection, lease.grant_id)
             grant = JobGrant.parse(job.grant)
             proof = appraise(
-                broker, connection, evidence=evidence, runtime_data=runtime_data, grant=grant_digest(job.grant), now=now
+                broker,
+                connection,
+                evidence=evidence,
+                runtime_data=runtime_data,
+                grant=_presented(connection, job, runtime_data),
+                now=now,
             )
             refs = tuple(AssetRef.parse(text) for text in lease.assets)
             repeated = _repeated_renewal(connection, proof, lease=lease)
-            snapshot = take_snapshot(connection, signed=None, grant=grant, refs=refs, proof=proof, now=now)
+            snapshot = take_snapshot(connection, signed=None, grant=grant, refs=refs, proof=proof, now=now, lease=lease)
+            # A lease whose time was seen to be over stays over, though the clock be set back.
+            seen = max(now, budgets.latest(connection))
         reasons = [
             *proof.reasons,
             *scope_reasons(proof, assets=asset_list_digest(refs), lease_id=lease_id),
-            *lease_reasons(proof, lease=lease, now=now),
+            *lease_reasons(proof, lease=lease, now=seen),
         ]
         if isinstance(repeated, RenewalRow) and not reasons:
             return _renewed(broker, lease, repeated)
@@ -91,6 +104,8 @@ def renew(broker: Broker, *, lease_id: str, evidence: NodeEvidence, runtime_data
         return _renewed(broker, lease, renewal)
     else:
         raise StateConflictError("lease", lease_id, state="changing", expected="at rest for a moment")
+    if lease.state is LeaseState.LIVE and lease.expires_at <= seen:
+        broker.commit(lambda connection: expire_one(connection, lease_id, now=seen))
     raise denied(
         broker,
         kind=Kind.LEASE_RENEWAL_REFUSED,
@@ -103,6 +118,18 @@ def renew(broker: Broker, *, lease_id: str, evidence: NodeEvidence, runtime_data
         caller=caller,
         now=now,
     )
+
+
+def _presented(connection: Connection, job: JobRow, runtime_data: bytes) -> bytes:
+    """The digest of the grant that the evidence must be for: any of the job's present attempt, or its present one."""
+    present = grant_digest(job.grant)
+    try:
+        claimed = RuntimeData.parse(runtime_data).grant
+    except BindingError:
+        return present  # `appraise` says what is wrong with them
+    issued = jobs.find_issued_by_digest(connection, job=job.grant_id, digest=claimed)
+    # The keeper of a lease goes on with the grant that it began with.
+    return claimed if issued is not None and issued.attempt == job.attempt else present
 
 
 def _repeated_renewal(connection: Connection, proof: Proof, *, lease: LeaseRow) -> RenewalRow | Reason | None:
@@ -150,7 +177,7 @@ def _commit_renewal(
     )
 
     def unit(connection: Connection) -> tuple[RenewalRow, LeaseRow]:
-        recheck(connection, snapshot, grant=grant, refs=refs, now=now, lease_id=lease.lease_id)
+        recheck(connection, snapshot, grant=grant, refs=refs, expires_at=expires_at, now=now, lease_id=lease.lease_id)
         repeated = _repeated_renewal(connection, proof, lease=lease)
         if isinstance(repeated, RenewalRow):
             return repeated, leases.get(connection, lease.lease_id)
@@ -170,9 +197,19 @@ def _commit_renewal(
             attestation_result=proof.result,
             obligations=obligations_text(verdict.obligations),
         )
-        return row, leases.renew(connection, row)
+        renewed = leases.renew(connection, row)
+        charge(
+            connection,
+            snapshot,
+            lease_id=lease.lease_id,
+            refs=refs,
+            obligations=verdict.obligations,
+            expires_at=expires_at,
+            now=now,
+        )
+        return row, renewed
 
-    return broker.commit(unit, order=grant.grant_id)
+    return broker.commit(unit, order=snapshot.job.grant_id)
 
 
 def _renewed(broker: Broker, lease: LeaseRow, renewal: RenewalRow) -> Granted:

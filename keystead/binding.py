@@ -35,6 +35,7 @@ LABEL_OWNER_KEY: Final = LABEL_PREFIX + "owner-key"
 LABEL_PASSPORT: Final = LABEL_PREFIX + "passport"
 LABEL_RUNTIME_DATA: Final = LABEL_PREFIX + "runtime-data"
 LABEL_SEALED_FILE: Final = LABEL_PREFIX + "sealed-file"
+LABEL_USAGE_REPORT: Final = LABEL_PREFIX + "usage-report"
 
 MAX_ENCODED: Final = 1 << 20
 """No structure of this module is longer than 1 MiB; `decode` refuses more."""
@@ -455,6 +456,50 @@ def output_message(
         sha256(wrapped_key),
         kind.encode("ascii"),
         constraints.encode("utf-8"),
+    )
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class AssetUse:
+    """What a lease used of one of its assets since it was granted, as its attested node counts it.
+
+    Attributes:
+        ref: the asset's version.
+        bytes_opened: plaintext bytes that were decrypted.
+        tokens_served: tokens that were given out of what the asset made.
+        bytes_served: bytes that were given out of what the asset made.
+    """
+
+    ref: AssetRef
+    bytes_opened: int = 0
+    tokens_served: int = 0
+    bytes_served: int = 0
+
+
+def usage_report_message(*, lease_id: str, sequence: int, uses: Sequence[AssetUse]) -> bytes:
+    """What the node's signing key signs when it reports what a lease used so far.
+
+    Args:
+        lease_id: the lease.
+        sequence: 1 for its first report, then higher each time.
+        uses: of each of its assets; sorted by the asset's text, and without repeats, in what is signed.
+
+    Raises:
+        BindingError: an asset is there twice, or a number does not fit into 64 bits.
+    """
+    texts = sorted({str(use.ref).encode("ascii"): use for use in uses}.items())
+    if len(texts) != len(uses):
+        raise BindingError("usage report: an asset is there twice")
+    return encode(
+        LABEL_USAGE_REPORT,
+        lease_id.encode("ascii"),
+        u64(sequence),
+        encode_list(
+            [
+                encode_list([text, u64(use.bytes_opened), u64(use.tokens_served), u64(use.bytes_served)])
+                for text, use in texts
+            ]
+        ),
     )
 
 

@@ -120,7 +120,7 @@ class GrantInput(Document):
 class JobInput(Document):
     """The job as the broker knows it; at stage ``authorize`` the job that would be opened."""
 
-    state: Literal["open", "closed"]
+    state: Literal["open", "preempted", "closed"]
     live_nodes: tuple[Name, ...] = Field(description="Nodes that hold a live lease of this job.")
 
 
@@ -136,6 +136,29 @@ class HoldersInput(Document):
 
     nodes: int = Field(ge=0, le=MAX_INTEGER, description="Nodes with a live lease, the asking one included.")
     leases: int = Field(ge=0, le=MAX_INTEGER, description="Live leases, the one asked for or renewed included.")
+
+
+BudgetName: TypeAlias = Literal["key_seconds", "opens", "bytes_opened", "tokens_served", "bytes_served"]
+"""What is counted of an asset version's use."""
+
+
+class BudgetInput(Document):
+    """One budget: how much of an asset version may be used, and how much was.
+
+    Where a lease is renewed, the seconds that it was charged for and has not used are not in `spent`.
+    """
+
+    name: BudgetName
+    scope: Literal["asset", "job"] = Field(description="Over all jobs, as the owner says, or of this job alone.")
+    limit: int = Field(ge=0, le=MAX_INTEGER)
+    spent: int = Field(ge=0, le=MAX_INTEGER)
+
+
+class ReportingInput(Document):
+    """How the holder of a lease reports what it uses."""
+
+    every: Duration = Field(description="Seconds between reports that it was asked for.")
+    age: Duration = Field(description="Seconds since its last report, or since it was first asked.")
 
 
 class AssetInput(Document):
@@ -223,6 +246,10 @@ class ReleaseInput(Document):
     job: JobInput
     asset: AssetInput
     holders: HoldersInput | None = Field(description="Null where no ceiling asks, or before there is a node.")
+    budgets: tuple[BudgetInput, ...] = Field(description="Of this asset version: the asset's, then the job's.")
+    reporting: ReportingInput | None = Field(
+        description="Null before there is a lease, and where its holder was not asked to report."
+    )
     node: NodeInput | None
     site: SiteInput | None
     attestation: AttestationInput | None
@@ -256,6 +283,9 @@ class Settings(Document):
     )
     lease_ceiling: Duration = Field(default=3600, description="Longest lease, in seconds.")
     re_attest: Duration = Field(default=900, description="Seconds after which a lease holder must attest again.")
+    report_usage: Duration = Field(
+        default=60, description="Seconds between reports of what a lease uses, where a budget rests on them."
+    )
 
     def to_data(self) -> dict[str, object]:
         """The `data` argument of `PolicyEngine`."""

@@ -7,7 +7,7 @@ import hmac
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,8 +205,8 @@ class SealedAsset:
         """
         return cls(folder, Manifest.parse(_read(folder / MANIFEST_NAME, limit=MAX_MANIFEST)))
 
-    def open(self, name: str, *, key: Buffer) -> SealedReader:
-        """Open the file called `name`.
+    def open(self, name: str, *, key: Buffer, meter: Callable[[int], None] | None = None) -> SealedReader:
+        """Open the file called `name`; `meter` as for `SealedReader`.
 
         Raises:
             ManifestError: the asset has no such file.
@@ -222,7 +222,7 @@ class SealedAsset:
             )
         path = sealed_path(self.folder, name)
         try:
-            reader = SealedReader(path, key=key, context=self.manifest.context(name))
+            reader = SealedReader(path, key=key, context=self.manifest.context(name), meter=meter)
         except FileNotFoundError:
             raise NotAuthenticError(f"{path}: not there, though the manifest names it") from None
         if reader.sealed_size != entry.sealed_size:

@@ -11,7 +11,7 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -109,6 +109,7 @@ class SealedReader:
         source: a path, or a seekable binary file object, which stays the caller's to close.
         key: the data key, 32 bytes; only the derived key is kept.
         context: the associated data it was sealed with.
+        meter: called with the number of plaintext bytes that each read gave out, by whichever thread read them.
 
     Raises:
         KeyMaterialError: the key is not 32 bytes.
@@ -125,14 +126,23 @@ class SealedReader:
         "_header",
         "_layout",
         "_lock",
+        "_meter",
         "_scratch",
         "_source",
     )
 
-    def __init__(self, source: Path | str | BinaryIO, *, key: Buffer, context: bytes) -> None:
+    def __init__(
+        self,
+        source: Path | str | BinaryIO,
+        *,
+        key: Buffer,
+        context: bytes,
+        meter: Callable[[int], None] | None = None,
+    ) -> None:
         self._source: _Source = _Descriptor(Path(source)) if isinstance(source, Path | str) else _Seekable(source)
         # The lock is never held over input or decryption, so that `close` does not wait for a slow file system.
         self._lock = threading.Lock()
+        self._meter = meter
         self._active = 0
         self._cipher: AESGCM | None = None
         self._scratch: list[bytearray] = []
@@ -317,6 +327,8 @@ class SealedReader:
         except BaseException:
             view[:] = bytes(len(view))
             raise
+        if self._meter is not None:
+            self._meter(len(view))
         return len(view)
 
     def _deliver_parallel(self, view: memoryview, offset: int, threads: int, progress: Progress | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -27,6 +27,23 @@ class Adapter:
     def caller(self, context: grpc.ServicerContext, *roles: Role) -> Principal:
         """The authenticated caller, who must have one of `roles`."""
         return principal(context, *roles, trust_domain=self.broker.config.broker.trust_domain)
+
+    def known(self, request: Any, response: type[M], *, caller: Principal) -> M | None:
+        """The answer that this request got before, or None: what was decided is not decided again.
+
+        `request` is a message with a `request_id`.
+        """
+        data = self.broker.answered(
+            caller=caller,
+            request_id=requests.request_id(request.request_id),
+            method=type(request).__name__,
+            request_digest=request_digest(request),
+        )
+        if data is None:
+            return None
+        message = response()
+        message.ParseFromString(data)
+        return message
 
     def once(
         self,

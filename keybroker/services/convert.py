@@ -16,6 +16,7 @@ from keybroker import estate, requests
 from keybroker.approvers import ApproverSet
 from keybroker.assets import AssetView
 from keybroker.constraints import Areas, Assurance, Constraints, parsed
+from keybroker.decision import job_budgets
 from keybroker.errors import InvalidRequestError
 from keybroker.grants import SignedGrant
 from keybroker.jobs import JobView
@@ -25,11 +26,13 @@ from keybroker.release import WrappedKey
 from keybroker.statements import Statement
 from keybroker.store.assets import AssetRow, AssetVersionRow
 from keybroker.store.declassifications import ApproverSetRow, DeclassificationRow
+from keybroker.store.jobs import Standing
 from keybroker.store.leases import LeaseRow
 from keybroker.store.nodes import NodeRow
-from keybroker.store.schema import AssetKind, AssetState, Custody, JobState, NodeState, SiteState
+from keybroker.store.schema import AssetKind, AssetState, Custody, NodeState, SiteState
 from keybroker.store.sites import SiteRecordRow, SiteRow
-from keystead.binding import AssetRef, BindingError, sha256
+from keybroker.usage import UsageReport
+from keystead.binding import AssetRef, AssetUse, BindingError, sha256
 from keystead.v1 import (
     asset_ref_pb2,
     asset_service_pb2,
@@ -74,9 +77,10 @@ _ASSET_STATES = {
     AssetState.ACTIVE: asset_service_pb2.ASSET_STATE_ACTIVE,
     AssetState.REVOKED: asset_service_pb2.ASSET_STATE_REVOKED,
 }
-_JOB_STATES = {
-    JobState.OPEN: job_service_pb2.JOB_STATE_OPEN,
-    JobState.CLOSED: job_service_pb2.JOB_STATE_CLOSED,
+_JOB_STATES: Final[dict[Standing, job_service_pb2.JobState]] = {
+    "open": job_service_pb2.JOB_STATE_OPEN,
+    "preempted": job_service_pb2.JOB_STATE_PREEMPTED,
+    "closed": job_service_pb2.JOB_STATE_CLOSED,
 }
 _NODE_STATES = {
     NodeState.ACTIVE: node_service_pb2.NODE_STATE_ACTIVE,
@@ -181,9 +185,9 @@ def job_message(view: JobView) -> job_service_pb2.Job:
     """A job as its tenant sees it."""
     return job_service_pb2.Job(
         job_uid=view.row.job_uid,
-        grant_id=view.row.grant_id,
+        grant_id=view.grant.grant_id,
         tenant=view.row.tenant,
-        state=_JOB_STATES[view.row.state],
+        state=_JOB_STATES[view.row.standing],
         assets=[asset_ref_message(ref) for ref in view.grant.assets],
         purposes=view.grant.purposes,
         expire_time=timestamp(view.row.not_after),
@@ -194,6 +198,36 @@ def job_message(view: JobView) -> job_service_pb2.Job:
         stage=view.grant.stage,
         image=view.grant.image,
         network=view.grant.network,
+        attempt=view.row.attempt,
+        budgets=job_budgets(view.row.budgets),
+        uses=[
+            job_service_pb2.BudgetUse(
+                asset=asset_ref_message(use.ref), name=use.name, scope=use.scope, limit=use.limit, spent=use.spent
+            )
+            for use in view.uses
+        ],
+    )
+
+
+def usage_report(message: lease_service_pb2.ReportUsageRequest) -> UsageReport:
+    """What a lease used.
+
+    Raises:
+        InvalidRequestError: an asset is malformed.
+    """
+    return UsageReport(
+        lease_id=message.lease_id,
+        sequence=message.sequence,
+        uses=tuple(
+            AssetUse(
+                ref=asset_ref(use.asset, f"uses[{index}].asset"),
+                bytes_opened=use.bytes_opened,
+                tokens_served=use.tokens_served,
+                bytes_served=use.bytes_served,
+            )
+            for index, use in enumerate(message.uses)
+        ),
+        signature=message.signature,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from keybroker import leases, release, renewal
+from keybroker import leases, release, renewal, usage
 from keybroker.errors import InvalidRequestError
 from keybroker.passport import Passport
 from keybroker.principals import Role
@@ -62,6 +62,14 @@ class LeaseAdapter(Adapter, lease_service_pb2_grpc.LeaseServiceServicer):
             receipt=convert.receipt_message(granted.receipt),
             next_nonce=granted.next_nonce,
         )
+
+    def ReportUsage(
+        self, request: lease_service_pb2.ReportUsageRequest, context: grpc.ServicerContext
+    ) -> lease_service_pb2.ReportUsageResponse:
+        """Take a report of what a lease used."""
+        caller = self.caller(context, Role.NODE)
+        sequence = usage.take(self.broker, convert.usage_report(request), caller=caller)
+        return lease_service_pb2.ReportUsageResponse(sequence=sequence)
 
     def ReturnLease(
         self, request: lease_service_pb2.ReturnLeaseRequest, context: grpc.ServicerContext

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, or_, select, update
 
 from keybroker.errors import AlreadyExistsError, NonceSpentError, NotFoundError, StateConflictError
+from keybroker.store import budgets
 from keybroker.store.rows import (
     find_all,
     find_one,
@@ -22,7 +23,7 @@ from keybroker.store.rows import (
     references,
     values,
 )
-from keybroker.store.schema import HELD_KEY, LEASE, LEASE_RENEWAL, NODE, SPENT_NONCE, LeaseState
+from keybroker.store.schema import HELD_KEY, JOB, LEASE, LEASE_RENEWAL, NODE, SPENT_NONCE, JobState, LeaseState
 from keystead.binding import AssetRef, u64
 
 _BY_ID: Final = select(LEASE).where(LEASE.c.lease_id == bindparam("lease_id"))
@@ -247,8 +248,10 @@ def renew(connection: Connection, row: RenewalRow) -> LeaseRow:
     return get(connection, row.lease_id)
 
 
-def end(connection: Connection, lease_id: str, *, state: LeaseState, now: int) -> LeaseRow:
+def end(connection: Connection, lease_id: str, *, state: LeaseState, now: int, give_back: bool = True) -> LeaseRow:
     """End a live lease; returns it as it is now.
+
+    Without `give_back`, seconds that were charged for and are left stay charged.
 
     Raises:
         StateConflictError: it has ended already.
@@ -258,18 +261,70 @@ def end(connection: Connection, lease_id: str, *, state: LeaseState, now: int) -
     lease = get(connection, lease_id, lock=True)
     if lease.state is not LeaseState.LIVE:
         raise StateConflictError("lease", lease_id, state=lease.state, expected=LeaseState.LIVE)
-    _end(connection, [lease_id], state=state, now=now)
+    _end(connection, [lease_id], state=state, now=now, give_back=give_back)
     return get(connection, lease_id)
 
 
-def end_all(connection: Connection, grant_id: str, *, state: LeaseState, now: int) -> list[LeaseRow]:
-    """End every live lease of a job; returns them as they are now, by id.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """Which leases: those of a job, on a node, or that cover an asset; exactly one of the three is given.
+
+    Attributes:
+        job: `JobRow.grant_id` of the job.
+        node_id: the node.
+        asset: the asset, any version of it.
+        version: of `asset`; None for any.
+    """
+
+    job: str | None = None
+    node_id: str | None = None
+    asset: str | None = None
+    version: int | None = None
+
+    def condition(self) -> ColumnElement[bool]:
+        """In SQL, of `LEASE`.
+
+        Raises:
+            ValueError: not exactly one of the three.
+        """
+        found: list[ColumnElement[bool]] = []
+        if self.job is not None:
+            found.append(LEASE.c.grant_id == self.job)
+        if self.node_id is not None:
+            found.append(LEASE.c.node_id == self.node_id)
+        if self.asset is not None:
+            held = select(HELD_KEY.c.lease_id).where(HELD_KEY.c.asset == self.asset)
+            if self.version is not None:
+                held = held.where(HELD_KEY.c.version == self.version)
+            found.append(LEASE.c.lease_id.in_(held))
+        if len(found) != 1:
+            raise ValueError("leases are those of a job, of a node, or of an asset")
+        return found[0]
+
+
+def end_some(connection: Connection, which: Holding, *, state: LeaseState, now: int, limit: int) -> list[LeaseRow]:
+    """End up to `limit` live leases; returns them as they are now, by id. None are left when it returns none.
 
     Raises:
         ValueError: `state` is live.
     """
-    live = select(LEASE).where(LEASE.c.grant_id == grant_id, LEASE.c.state == LeaseState.LIVE)
-    return _end_selected(connection, live, state=state, now=now)
+    live = select(LEASE).where(which.condition(), LEASE.c.state == LeaseState.LIVE)
+    some = live.order_by(LEASE.c.lease_id).limit(page_size(limit))
+    return _end_selected(connection, some, state=state, now=now)
+
+
+def end_orphans(connection: Connection, *, now: int, limit: int) -> list[LeaseRow]:
+    """Revoke up to `limit` live leases whose job has ended or was preempted; returns them as they are now, by id."""
+    stopped = select(JOB.c.grant_id).where(or_(JOB.c.state != JobState.OPEN, JOB.c.preempted_at.is_not(None)))
+    live = select(LEASE).where(LEASE.c.state == LeaseState.LIVE, LEASE.c.grant_id.in_(stopped))
+    some = live.order_by(LEASE.c.lease_id).limit(page_size(limit))
+    return _end_selected(connection, some, state=LeaseState.REVOKED, now=now, skip_locked=True)
+
+
+def count_held(connection: Connection, which: Holding) -> int:
+    """How many leases have not ended, whatever the clock says of them."""
+    statement = select(func.count()).select_from(LEASE).where(which.condition(), LEASE.c.state == LeaseState.LIVE)
+    return connection.execute(statement).scalar_one()
 
 
 def expire_due(connection: Connection, *, now: int, limit: int = 100) -> list[LeaseRow]:
@@ -367,9 +422,11 @@ def _end_selected(
     return find_all(connection, select(LEASE).where(LEASE.c.lease_id.in_(ended)).order_by(LEASE.c.lease_id), LeaseRow)
 
 
-def _end(connection: Connection, lease_ids: list[str], *, state: LeaseState, now: int) -> None:
+def _end(connection: Connection, lease_ids: list[str], *, state: LeaseState, now: int, give_back: bool = True) -> None:
     if state is LeaseState.LIVE:
         raise ValueError("a lease ends by being returned, expired or revoked")
+    if give_back:
+        budgets.give_back(connection, lease_ids, now=now)
     connection.execute(update(LEASE).where(LEASE.c.lease_id.in_(lease_ids)).values(state=state, ended_at=now))
     connection.execute(delete(HELD_KEY).where(HELD_KEY.c.lease_id.in_(lease_ids)))
 

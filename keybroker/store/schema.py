@@ -45,6 +45,10 @@ ID_LENGTH: Final = 255
 """Longest identifier (`keystead.binding.check_id`)."""
 
 
+COUNTERS: Final = ("key_seconds", "opens", "bytes_opened", "tokens_served", "bytes_served")
+"""What is counted of an asset version's use; `keybroker.constraints.BUDGETS` may limit each."""
+
+
 class SiteState(StrEnum):
     """Whether nodes of a site may receive keys."""
 
@@ -265,9 +269,29 @@ JOB: Final = Table(
     Column("not_after", BigInteger, nullable=False),
     Column("node_ceiling", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # 1 for the first run; requeueing a job begins the next, and grants of former ones are worth nothing.
+    Column("attempt", BigInteger, nullable=False, server_default=text("1")),
+    # Since when no lease is given until the job is requeued; null where it runs.
+    Column("preempted_at", BigInteger),
+    # What the job may use of each of its assets, canonical JSON (`keybroker.constraints.BUDGETS`).
+    Column("budgets", Text, nullable=False, server_default=text("'{}'")),
     UniqueConstraint("tenant", "job_uid"),
     CheckConstraint("node_ceiling > 0", name="node_ceiling"),
     _one_of(JobState),
+)
+
+JOB_GRANT: Final = Table(
+    "job_grant",
+    METADATA,
+    # The grant's own id; the job keeps that of its first one.
+    Column("grant_id", _id(), primary_key=True),
+    Column("job", _id(), ForeignKey("job.grant_id"), nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    UniqueConstraint("job", "digest"),
+    CheckConstraint("attempt > 0", name="attempt"),
 )
 
 LEASE: Final = Table(
@@ -367,6 +391,49 @@ HELD_KEY: Final = Table(
     Column("asset", _id(), primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Index(None, "asset"),
+)
+
+BUDGET_USE: Final = Table(
+    "budget_use",
+    METADATA,
+    # What was used of one asset version by one job; over all jobs where `job` is empty.
+    Column("asset", _id(), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("job", _id(), primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in COUNTERS),
+)
+
+LEASE_METER: Final = Table(
+    "lease_meter",
+    METADATA,
+    # A lease whose use is counted. It outlives the lease: a report may come late.
+    Column("lease_id", _id(), ForeignKey("lease.lease_id"), primary_key=True),
+    # The latest instant that was seen while it was live: nothing before it is given back.
+    Column("seen_at", BigInteger, nullable=False),
+    # Seconds between reports of its use; null where none are asked for.
+    Column("report_every", BigInteger),
+    # When the last report came, or the lease was first told to report.
+    Column("reported_at", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("report_digest", LargeBinary(32)),
+)
+
+LEASE_USE: Final = Table(
+    "lease_use",
+    METADATA,
+    # What one lease used of one asset version: seconds that are charged for, and what its node reported.
+    Column("lease_id", _id(), ForeignKey("lease.lease_id"), primary_key=True),
+    Column("asset", _id(), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, BigInteger, nullable=False) for name in COUNTERS if name != "opens"),
+)
+
+CLOCK_MARK: Final = Table(
+    "clock_mark",
+    METADATA,
+    # The latest instant that any replica has seen, to within a sweep.
+    Column("name", _id(), primary_key=True),
+    Column("at", BigInteger, nullable=False),
 )
 
 LEASE_RENEWAL: Final = Table(

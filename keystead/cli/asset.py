@@ -17,6 +17,7 @@ from keybroker.services.convert import constraints as constraints_of
 from keybroker.services.convert import constraints_message
 from keystead.binding import hpke_seal, owner_key_info
 from keystead.cli import instants, output
+from keystead.cli.amounts import parse_amounts
 from keystead.cli.connection import Connection, connected, request_id
 from keystead.cli.exits import UsageError
 from keystead.cli.help import with_examples
@@ -187,7 +188,7 @@ def register(
         "stages": stage,
         "images": image,
         "networks": network,
-        "budgets": _numbers(budget or (), "--budget"),
+        "budgets": parse_amounts(budget or (), "--budget"),
         "obligations": _obligations(obligation or ()),
     }
     stated = read_constraints(constraints) if constraints is not None else BOTTOM
@@ -442,23 +443,13 @@ def _areas(allowed: list[str] | None, forbidden: list[str] | None) -> dict[str, 
     return areas
 
 
-def _numbers(texts: Iterable[str], option: str) -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        if not number.isascii() or not number.isdigit() or name in numbers:
-            raise UsageError(f"{option} {text!r}: not NAME=NUMBER, or a name is there twice")
-        numbers[name] = int(number)
-    return numbers
-
-
 def _obligations(texts: Iterable[str]) -> dict[str, dict[str, int]]:
     duties: dict[str, dict[str, int]] = {}
     for text in texts:
         code, _, params = text.partition(":")
         if code in duties:
             raise UsageError(f"--obligation {text!r}: {code} is there twice")
-        duties[code] = _numbers(params.split(",") if params else (), "--obligation")
+        duties[code] = parse_amounts(params.split(",") if params else (), "--obligation")
     return duties
 
 

@@ -26,31 +26,53 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from keystead.v1 import asset_ref_pb2 as keystead_dot_v1_dot_asset__ref__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeystead/v1/job_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\"<\n\x08JobGrant\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"\xdb\x02\n\x03Job\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.keystead.v1.JobState\x12%\n\x06\x61ssets\x18\x05 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blive_leases\x18\x08 \x01(\r\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\n \x01(\t\x12\x0c\n\x04user\x18\x0b \x01(\t\x12\r\n\x05stage\x18\x0c \x01(\t\x12\r\n\x05image\x18\r \x01(\t\x12\x0f\n\x07network\x18\x0e \x01(\t\"\xd6\x02\n\x13\x41uthorizeJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12%\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\r\n\x05nodes\x18\x05 \x03(\t\x12\r\n\x05sites\x18\x06 \x03(\t\x12\x14\n\x0cnode_ceiling\x18\x07 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\n \x01(\t\x12\x0c\n\x04user\x18\x0b \x01(\t\x12\r\n\x05stage\x18\x0c \x01(\t\x12\r\n\x05image\x18\r \x01(\t\x12\x0f\n\x07network\x18\x0e \x01(\t\"\x92\x01\n\x14\x41uthorizeJobResponse\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.keystead.v1.JobGrant\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x35\n\x11nonce_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\" \n\rGetJobRequest\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\"4\n\rEndJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\"G\n\x0e\x45ndJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\x12\x16\n\x0erevoked_leases\x18\x02 \x01(\r*O\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_STATE_OPEN\x10\x01\x12\x14\n\x10JOB_STATE_CLOSED\x10\x02\x32\xe7\x01\n\nJobService\x12S\n\x0c\x41uthorizeJob\x12 .keystead.v1.AuthorizeJobRequest\x1a!.keystead.v1.AuthorizeJobResponse\x12\x41\n\x06GetJob\x12\x1a.keystead.v1.GetJobRequest\x1a\x1b.keystead.v1.GetJobResponse\x12\x41\n\x06\x45ndJob\x12\x1a.keystead.v1.EndJobRequest\x1a\x1b.keystead.v1.EndJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeystead/v1/job_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\"<\n\x08JobGrant\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\t\"l\n\tBudgetUse\x12$\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\r\n\x05spent\x18\x05 \x01(\x04\"\xf2\x03\n\x03Job\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\x12\x10\n\x08grant_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.keystead.v1.JobState\x12%\n\x06\x61ssets\x18\x05 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blive_leases\x18\x08 \x01(\r\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\n \x01(\t\x12\x0c\n\x04user\x18\x0b \x01(\t\x12\r\n\x05stage\x18\x0c \x01(\t\x12\r\n\x05image\x18\r \x01(\t\x12\x0f\n\x07network\x18\x0e \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0f \x01(\r\x12.\n\x07\x62udgets\x18\x10 \x03(\x0b\x32\x1d.keystead.v1.Job.BudgetsEntry\x12$\n\x04uses\x18\x11 \x03(\x0b\x32\x16.keystead.v1.BudgetUse\x1a.\n\x0c\x42udgetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc6\x03\n\x13\x41uthorizeJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12%\n\x06\x61ssets\x18\x03 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x10\n\x08purposes\x18\x04 \x03(\t\x12\r\n\x05nodes\x18\x05 \x03(\t\x12\r\n\x05sites\x18\x06 \x03(\t\x12\x14\n\x0cnode_ceiling\x18\x07 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\n \x01(\t\x12\x0c\n\x04user\x18\x0b \x01(\t\x12\r\n\x05stage\x18\x0c \x01(\t\x12\r\n\x05image\x18\r \x01(\t\x12\x0f\n\x07network\x18\x0e \x01(\t\x12>\n\x07\x62udgets\x18\x0f \x03(\x0b\x32-.keystead.v1.AuthorizeJobRequest.BudgetsEntry\x1a.\n\x0c\x42udgetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x92\x01\n\x14\x41uthorizeJobResponse\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.keystead.v1.JobGrant\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x35\n\x11nonce_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\" \n\rGetJobRequest\x12\x0f\n\x07job_uid\x18\x01 \x01(\t\"/\n\x0eGetJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\"4\n\rEndJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\"G\n\x0e\x45ndJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\x12\x16\n\x0erevoked_leases\x18\x02 \x01(\r\"h\n\x10\x45xtendJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x11\x45xtendJobResponse\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.keystead.v1.JobGrant\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x35\n\x11nonce_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\"8\n\x11PreemptJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\"K\n\x12PreemptJobResponse\x12\x1d\n\x03job\x18\x01 \x01(\x0b\x32\x10.keystead.v1.Job\x12\x16\n\x0erevoked_leases\x18\x02 \x01(\r\"\x99\x01\n\x11RequeueJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x01\n\x12RequeueJobResponse\x12$\n\x05grant\x18\x01 \x01(\x0b\x32\x15.keystead.v1.JobGrant\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x35\n\x11nonce_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x16\n\x0erevoked_leases\x18\x06 \x01(\r*h\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_STATE_OPEN\x10\x01\x12\x14\n\x10JOB_STATE_CLOSED\x10\x02\x12\x17\n\x13JOB_STATE_PREEMPTED\x10\x03\x32\xd1\x03\n\nJobService\x12S\n\x0c\x41uthorizeJob\x12 .keystead.v1.AuthorizeJobRequest\x1a!.keystead.v1.AuthorizeJobResponse\x12\x41\n\x06GetJob\x12\x1a.keystead.v1.GetJobRequest\x1a\x1b.keystead.v1.GetJobResponse\x12J\n\tExtendJob\x12\x1d.keystead.v1.ExtendJobRequest\x1a\x1e.keystead.v1.ExtendJobResponse\x12M\n\nPreemptJob\x12\x1e.keystead.v1.PreemptJobRequest\x1a\x1f.keystead.v1.PreemptJobResponse\x12M\n\nRequeueJob\x12\x1e.keystead.v1.RequeueJobRequest\x1a\x1f.keystead.v1.RequeueJobResponse\x12\x41\n\x06\x45ndJob\x12\x1a.keystead.v1.EndJobRequest\x1a\x1b.keystead.v1.EndJobResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keystead.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=1224
-  _globals['_JOBSTATE']._serialized_end=1303
+  _globals['_JOB_BUDGETSENTRY']._loaded_options = None
+  _globals['_JOB_BUDGETSENTRY']._serialized_options = b'8\001'
+  _globals['_AUTHORIZEJOBREQUEST_BUDGETSENTRY']._loaded_options = None
+  _globals['_AUTHORIZEJOBREQUEST_BUDGETSENTRY']._serialized_options = b'8\001'
+  _globals['_JOBSTATE']._serialized_start=2328
+  _globals['_JOBSTATE']._serialized_end=2432
   _globals['_JOBGRANT']._serialized_start=108
   _globals['_JOBGRANT']._serialized_end=168
-  _globals['_JOB']._serialized_start=171
-  _globals['_JOB']._serialized_end=518
-  _globals['_AUTHORIZEJOBREQUEST']._serialized_start=521
-  _globals['_AUTHORIZEJOBREQUEST']._serialized_end=863
-  _globals['_AUTHORIZEJOBRESPONSE']._serialized_start=866
-  _globals['_AUTHORIZEJOBRESPONSE']._serialized_end=1012
-  _globals['_GETJOBREQUEST']._serialized_start=1014
-  _globals['_GETJOBREQUEST']._serialized_end=1046
-  _globals['_GETJOBRESPONSE']._serialized_start=1048
-  _globals['_GETJOBRESPONSE']._serialized_end=1095
-  _globals['_ENDJOBREQUEST']._serialized_start=1097
-  _globals['_ENDJOBREQUEST']._serialized_end=1149
-  _globals['_ENDJOBRESPONSE']._serialized_start=1151
-  _globals['_ENDJOBRESPONSE']._serialized_end=1222
-  _globals['_JOBSERVICE']._serialized_start=1306
-  _globals['_JOBSERVICE']._serialized_end=1537
+  _globals['_BUDGETUSE']._serialized_start=170
+  _globals['_BUDGETUSE']._serialized_end=278
+  _globals['_JOB']._serialized_start=281
+  _globals['_JOB']._serialized_end=779
+  _globals['_JOB_BUDGETSENTRY']._serialized_start=733
+  _globals['_JOB_BUDGETSENTRY']._serialized_end=779
+  _globals['_AUTHORIZEJOBREQUEST']._serialized_start=782
+  _globals['_AUTHORIZEJOBREQUEST']._serialized_end=1236
+  _globals['_AUTHORIZEJOBREQUEST_BUDGETSENTRY']._serialized_start=733
+  _globals['_AUTHORIZEJOBREQUEST_BUDGETSENTRY']._serialized_end=779
+  _globals['_AUTHORIZEJOBRESPONSE']._serialized_start=1239
+  _globals['_AUTHORIZEJOBRESPONSE']._serialized_end=1385
+  _globals['_GETJOBREQUEST']._serialized_start=1387
+  _globals['_GETJOBREQUEST']._serialized_end=1419
+  _globals['_GETJOBRESPONSE']._serialized_start=1421
+  _globals['_GETJOBRESPONSE']._serialized_end=1468
+  _globals['_ENDJOBREQUEST']._serialized_start=1470
+  _globals['_ENDJOBREQUEST']._serialized_end=1522
+  _globals['_ENDJOBRESPONSE']._serialized_start=1524
+  _globals['_ENDJOBRESPONSE']._serialized_end=1595
+  _globals['_EXTENDJOBREQUEST']._serialized_start=1597
+  _globals['_EXTENDJOBREQUEST']._serialized_end=1701
+  _globals['_EXTENDJOBRESPONSE']._serialized_start=1704
+  _globals['_EXTENDJOBRESPONSE']._serialized_end=1847
+  _globals['_PREEMPTJOBREQUEST']._serialized_start=1849
+  _globals['_PREEMPTJOBREQUEST']._serialized_end=1905
+  _globals['_PREEMPTJOBRESPONSE']._serialized_start=1907
+  _globals['_PREEMPTJOBRESPONSE']._serialized_end=1982
+  _globals['_REQUEUEJOBREQUEST']._serialized_start=1985
+  _globals['_REQUEUEJOBREQUEST']._serialized_end=2138
+  _globals['_REQUEUEJOBRESPONSE']._serialized_start=2141
+  _globals['_REQUEUEJOBRESPONSE']._serialized_end=2326
+  _globals['_JOBSERVICE']._serialized_start=2435
+  _globals['_JOBSERVICE']._serialized_end=2900
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """What a scheduler says of jobs: open one, look at it, end it. Role: scheduler.
+    """What a scheduler says of jobs: open one, look at it, extend, preempt, requeue and end it. Role: scheduler.
     """
 
     def __init__(self, channel):
@@ -45,6 +45,21 @@ class JobServiceStub:
                 request_serializer=keystead_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_job__service__pb2.GetJobResponse.FromString,
                 _registered_method=True)
+        self.ExtendJob = channel.unary_unary(
+                '/keystead.v1.JobService/ExtendJob',
+                request_serializer=keystead_dot_v1_dot_job__service__pb2.ExtendJobRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_job__service__pb2.ExtendJobResponse.FromString,
+                _registered_method=True)
+        self.PreemptJob = channel.unary_unary(
+                '/keystead.v1.JobService/PreemptJob',
+                request_serializer=keystead_dot_v1_dot_job__service__pb2.PreemptJobRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_job__service__pb2.PreemptJobResponse.FromString,
+                _registered_method=True)
+        self.RequeueJob = channel.unary_unary(
+                '/keystead.v1.JobService/RequeueJob',
+                request_serializer=keystead_dot_v1_dot_job__service__pb2.RequeueJobRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_job__service__pb2.RequeueJobResponse.FromString,
+                _registered_method=True)
         self.EndJob = channel.unary_unary(
                 '/keystead.v1.JobService/EndJob',
                 request_serializer=keystead_dot_v1_dot_job__service__pb2.EndJobRequest.SerializeToString,
@@ -53,7 +68,7 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """What a scheduler says of jobs: open one, look at it, end it. Role: scheduler.
+    """What a scheduler says of jobs: open one, look at it, extend, preempt, requeue and end it. Role: scheduler.
     """
 
     def AuthorizeJob(self, request, context):
@@ -70,8 +85,31 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExtendJob(self, request, context):
+        """Gives a job more time: decides anew and, if it may go on, signs another grant that differs only in when it ends.
+        Leases under the former grant go on under the new one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreemptJob(self, request, context):
+        """Stops a job until it is requeued: no lease of it is granted or renewed, and live ones are revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueJob(self, request, context):
+        """Runs a job again under the same id: revokes every live lease, then decides anew and signs the next attempt's grant.
+        Grants of former attempts are worth nothing. A job that may not run stays preempted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EndJob(self, request, context):
-        """Ends a job: no lease of it is granted or renewed any more, and live ones are revoked.
+        """Ends a job for ever: no lease of it is granted or renewed any more, and live ones are revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +128,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=keystead_dot_v1_dot_job__service__pb2.GetJobRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_job__service__pb2.GetJobResponse.SerializeToString,
             ),
+            'ExtendJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendJob,
+                    request_deserializer=keystead_dot_v1_dot_job__service__pb2.ExtendJobRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_job__service__pb2.ExtendJobResponse.SerializeToString,
+            ),
+            'PreemptJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreemptJob,
+                    request_deserializer=keystead_dot_v1_dot_job__service__pb2.PreemptJobRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_job__service__pb2.PreemptJobResponse.SerializeToString,
+            ),
+            'RequeueJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueJob,
+                    request_deserializer=keystead_dot_v1_dot_job__service__pb2.RequeueJobRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_job__service__pb2.RequeueJobResponse.SerializeToString,
+            ),
             'EndJob': grpc.unary_unary_rpc_method_handler(
                     servicer.EndJob,
                     request_deserializer=keystead_dot_v1_dot_job__service__pb2.EndJobRequest.FromString,
@@ -104,7 +157,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """What a scheduler says of jobs: open one, look at it, end it. Role: scheduler.
+    """What a scheduler says of jobs: open one, look at it, extend, preempt, requeue and end it. Role: scheduler.
     """
 
     @staticmethod
@@ -151,6 +204,87 @@ class JobService:
             '/keystead.v1.JobService/GetJob',
             keystead_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
             keystead_dot_v1_dot_job__service__pb2.GetJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.JobService/ExtendJob',
+            keystead_dot_v1_dot_job__service__pb2.ExtendJobRequest.SerializeToString,
+            keystead_dot_v1_dot_job__service__pb2.ExtendJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreemptJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.JobService/PreemptJob',
+            keystead_dot_v1_dot_job__service__pb2.PreemptJobRequest.SerializeToString,
+            keystead_dot_v1_dot_job__service__pb2.PreemptJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.JobService/RequeueJob',
+            keystead_dot_v1_dot_job__service__pb2.RequeueJobRequest.SerializeToString,
+            keystead_dot_v1_dot_job__service__pb2.RequeueJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

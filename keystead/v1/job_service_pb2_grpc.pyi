@@ -13,18 +13,28 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """What a scheduler says of jobs: open one, look at it, end it. Role: scheduler."""
+    """What a scheduler says of jobs: open one, look at it, extend, preempt, requeue and end it. Role: scheduler."""
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
     AuthorizeJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.AuthorizeJobRequest, _job_service_pb2.AuthorizeJobResponse]
     """Decides whether a job may use its assets and, if so, signs a grant for it."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """Reads a job that this tenant opened."""
+    ExtendJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExtendJobRequest, _job_service_pb2.ExtendJobResponse]
+    """Gives a job more time: decides anew and, if it may go on, signs another grant that differs only in when it ends.
+    Leases under the former grant go on under the new one.
+    """
+    PreemptJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PreemptJobRequest, _job_service_pb2.PreemptJobResponse]
+    """Stops a job until it is requeued: no lease of it is granted or renewed, and live ones are revoked."""
+    RequeueJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RequeueJobRequest, _job_service_pb2.RequeueJobResponse]
+    """Runs a job again under the same id: revokes every live lease, then decides anew and signs the next attempt's grant.
+    Grants of former attempts are worth nothing. A job that may not run stays preempted.
+    """
     EndJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.EndJobRequest, _job_service_pb2.EndJobResponse]
-    """Ends a job: no lease of it is granted or renewed any more, and live ones are revoked."""
+    """Ends a job for ever: no lease of it is granted or renewed any more, and live ones are revoked."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What a scheduler says of jobs: open one, look at it, end it. Role: scheduler."""
+    """What a scheduler says of jobs: open one, look at it, extend, preempt, requeue and end it. Role: scheduler."""
 
     @_abc_1.abstractmethod
     def AuthorizeJob(
@@ -43,11 +53,39 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads a job that this tenant opened."""
 
     @_abc_1.abstractmethod
+    def ExtendJob(
+        self,
+        request: _job_service_pb2.ExtendJobRequest,
+        context: _grpc.ServicerContext,
+    ) -> _job_service_pb2.ExtendJobResponse:
+        """Gives a job more time: decides anew and, if it may go on, signs another grant that differs only in when it ends.
+        Leases under the former grant go on under the new one.
+        """
+
+    @_abc_1.abstractmethod
+    def PreemptJob(
+        self,
+        request: _job_service_pb2.PreemptJobRequest,
+        context: _grpc.ServicerContext,
+    ) -> _job_service_pb2.PreemptJobResponse:
+        """Stops a job until it is requeued: no lease of it is granted or renewed, and live ones are revoked."""
+
+    @_abc_1.abstractmethod
+    def RequeueJob(
+        self,
+        request: _job_service_pb2.RequeueJobRequest,
+        context: _grpc.ServicerContext,
+    ) -> _job_service_pb2.RequeueJobResponse:
+        """Runs a job again under the same id: revokes every live lease, then decides anew and signs the next attempt's grant.
+        Grants of former attempts are worth nothing. A job that may not run stays preempted.
+        """
+
+    @_abc_1.abstractmethod
     def EndJob(
         self,
         request: _job_service_pb2.EndJobRequest,
         context: _grpc.ServicerContext,
     ) -> _job_service_pb2.EndJobResponse:
-        """Ends a job: no lease of it is granted or renewed any more, and live ones are revoked."""
+        """Ends a job for ever: no lease of it is granted or renewed any more, and live ones are revoked."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _grpc.Server) -> None: ...

@@ -139,3 +139,33 @@ class ReturnLeaseResponse(_message.Message):
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     receipt: Receipt
     def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ...) -> None: ...
+
+class AssetUse(_message.Message):
+    __slots__ = ("asset", "bytes_opened", "tokens_served", "bytes_served")
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    BYTES_OPENED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_SERVED_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SERVED_FIELD_NUMBER: _ClassVar[int]
+    asset: _asset_ref_pb2.AssetRef
+    bytes_opened: int
+    tokens_served: int
+    bytes_served: int
+    def __init__(self, asset: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., bytes_opened: _Optional[int] = ..., tokens_served: _Optional[int] = ..., bytes_served: _Optional[int] = ...) -> None: ...
+
+class ReportUsageRequest(_message.Message):
+    __slots__ = ("lease_id", "sequence", "uses", "signature")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    sequence: int
+    uses: _containers.RepeatedCompositeFieldContainer[AssetUse]
+    signature: bytes
+    def __init__(self, lease_id: _Optional[str] = ..., sequence: _Optional[int] = ..., uses: _Optional[_Iterable[_Union[AssetUse, _Mapping]]] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class ReportUsageResponse(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...

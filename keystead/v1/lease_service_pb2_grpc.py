@@ -45,6 +45,11 @@ class LeaseServiceStub:
                 request_serializer=keystead_dot_v1_dot_lease__service__pb2.RenewLeaseRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_lease__service__pb2.RenewLeaseResponse.FromString,
                 _registered_method=True)
+        self.ReportUsage = channel.unary_unary(
+                '/keystead.v1.LeaseService/ReportUsage',
+                request_serializer=keystead_dot_v1_dot_lease__service__pb2.ReportUsageRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_lease__service__pb2.ReportUsageResponse.FromString,
+                _registered_method=True)
         self.ReturnLease = channel.unary_unary(
                 '/keystead.v1.LeaseService/ReturnLease',
                 request_serializer=keystead_dot_v1_dot_lease__service__pb2.ReturnLeaseRequest.SerializeToString,
@@ -71,6 +76,13 @@ class LeaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportUsage(self, request, context):
+        """Says what a lease used so far, where it came with the obligation report_usage. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReturnLease(self, request, context):
         """Ends a lease; the node says whether it erased the keys. Safe to repeat.
         """
@@ -90,6 +102,11 @@ def add_LeaseServiceServicer_to_server(servicer, server):
                     servicer.RenewLease,
                     request_deserializer=keystead_dot_v1_dot_lease__service__pb2.RenewLeaseRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_lease__service__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'ReportUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUsage,
+                    request_deserializer=keystead_dot_v1_dot_lease__service__pb2.ReportUsageRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_lease__service__pb2.ReportUsageResponse.SerializeToString,
             ),
             'ReturnLease': grpc.unary_unary_rpc_method_handler(
                     servicer.ReturnLease,
@@ -152,6 +169,33 @@ class LeaseService:
             '/keystead.v1.LeaseService/RenewLease',
             keystead_dot_v1_dot_lease__service__pb2.RenewLeaseRequest.SerializeToString,
             keystead_dot_v1_dot_lease__service__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.LeaseService/ReportUsage',
+            keystead_dot_v1_dot_lease__service__pb2.ReportUsageRequest.SerializeToString,
+            keystead_dot_v1_dot_lease__service__pb2.ReportUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

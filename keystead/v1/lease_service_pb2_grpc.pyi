@@ -22,6 +22,8 @@ class LeaseServiceStub:
     """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_lease_service_pb2.RenewLeaseRequest, _lease_service_pb2.RenewLeaseResponse]
     """Extends a lease on fresh evidence."""
+    ReportUsage: _grpc.UnaryUnaryMultiCallable[_lease_service_pb2.ReportUsageRequest, _lease_service_pb2.ReportUsageResponse]
+    """Says what a lease used so far, where it came with the obligation report_usage. Safe to repeat."""
     ReturnLease: _grpc.UnaryUnaryMultiCallable[_lease_service_pb2.ReturnLeaseRequest, _lease_service_pb2.ReturnLeaseResponse]
     """Ends a lease; the node says whether it erased the keys. Safe to repeat."""
 
@@ -45,6 +47,14 @@ class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _lease_service_pb2.RenewLeaseResponse:
         """Extends a lease on fresh evidence."""
+
+    @_abc_1.abstractmethod
+    def ReportUsage(
+        self,
+        request: _lease_service_pb2.ReportUsageRequest,
+        context: _grpc.ServicerContext,
+    ) -> _lease_service_pb2.ReportUsageResponse:
+        """Says what a lease used so far, where it came with the obligation report_usage. Safe to repeat."""
 
     @_abc_1.abstractmethod
     def ReturnLease(

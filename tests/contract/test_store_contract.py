@@ -433,9 +433,12 @@ class TestLeases:
         assert first == [replace(row, state=LeaseState.EXPIRED, ended_at=NOW + 3) for row in rows[:2]]
         assert [row.lease_id for row in leases.expire_due(connection, now=NOW + 3)] == ["lease-2", "lease-3"]
         assert leases.expire_due(connection, now=NOW + 3) == []
-        revoked = leases.end_all(connection, "grant-1", state=LeaseState.REVOKED, now=NOW + 4)
+        which = leases.Holding(job="grant-1")
+        assert leases.count_held(connection, which) == 2
+        revoked = leases.end_some(connection, which, state=LeaseState.REVOKED, now=NOW + 4, limit=1)
+        revoked += leases.end_some(connection, which, state=LeaseState.REVOKED, now=NOW + 4, limit=9)
         assert revoked == [replace(row, state=LeaseState.REVOKED, ended_at=NOW + 4) for row in rows[4:]]
-        assert leases.end_all(connection, "grant-1", state=LeaseState.REVOKED, now=NOW + 4) == []
+        assert leases.end_some(connection, which, state=LeaseState.REVOKED, now=NOW + 4, limit=9) == []
 
     def test_the_ceiling_holds_between_replicas(self, engine: Engine, open_replica: Callable[[], Engine]) -> None:
         """Counting under the job's lock: two replicas cannot both take the last place."""

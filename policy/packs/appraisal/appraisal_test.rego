@@ -186,7 +186,7 @@ test_malformed_settings_are_denied if {
 	_codes_with(_node, {"measurements": "aa"}) == {"MEASUREMENT_NOT_APPROVED", "SETTINGS_MALFORMED"}
 	_codes_with(_node, {"allow_simulated": "yes"}) == {"SETTINGS_MALFORMED"}
 	deny := appraisal.deny with input as _node with data.settings as {}
-	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 11
+	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 12
 }
 
 test_without_its_shapes_nothing_is_allowed if {

@@ -7,7 +7,7 @@
 #   - input: schema.release
 #   - data.settings: schema.settings
 # custom:
-#   policy_version: release/2.0.0
+#   policy_version: release/2.1.0
 package release
 
 import data.lib.ar4si
@@ -61,8 +61,24 @@ obligations contains {"code": "zeroise_on_end", "params": {}} if _leasing
 obligations contains {"code": code, "params": params} if {
 	_leasing
 	some code, params in input.asset.obligations
-	not code in {"lease_ceiling", "re_attest", "zeroise_on_end"}
+	not code in {"lease_ceiling", "re_attest", "report_usage", "zeroise_on_end"}
 }
+
+obligations contains {"code": "report_usage", "params": {"every": min(_report_seconds)}} if {
+	_leasing
+	_reports_asked
+}
+
+_reports_asked if {
+	some budget in input.budgets
+	budget.name in {"bytes_opened", "tokens_served", "bytes_served"}
+}
+
+_reports_asked if input.asset.obligations.report_usage
+
+_report_seconds contains data.settings.report_usage
+
+_report_seconds contains input.asset.obligations.report_usage.every
 
 _leasing if {
 	allow
@@ -80,6 +96,11 @@ _lease_bounds contains input.site.valid_until - input.now
 _lease_bounds contains input.asset.retain_until - input.now if is_number(input.asset.retain_until)
 
 _lease_bounds contains input.asset.obligations.lease_ceiling.seconds
+
+_lease_bounds contains budget.limit - budget.spent if {
+	some budget in input.budgets
+	budget.name == "key_seconds"
+}
 
 _re_attest_seconds contains _lease_seconds
 
@@ -150,10 +171,24 @@ _grant_lives if input.now < input.grant.not_after
 #   remedy: Submit the job again; a closed job gets no key.
 deny contains denial if {
 	not _job_open
+	not _job_preempted
 	denial := denials.denial(rego.metadata.rule(), "open", $"{input.job.state}")
 }
 
 _job_open if input.job.state == "open"
+
+# METADATA
+# title: The job has been preempted
+# custom:
+#   code: JOB_PREEMPTED
+#   field: job.state
+#   remedy: Have the scheduler requeue the job, which issues a new grant.
+deny contains denial if {
+	_job_preempted
+	denial := denials.denial(rego.metadata.rule(), "open", "preempted")
+}
+
+_job_preempted if input.job.state == "preempted"
 
 # METADATA
 # title: The job belongs to another tenant than the asset
@@ -321,6 +356,65 @@ deny contains denial if {
 _retained if input.asset.retain_until == null
 
 _retained if input.now < input.asset.retain_until
+
+# --- Budgets ----------------------------------------------------------------------------------------------------------
+
+# METADATA
+# title: A budget is spent
+# custom:
+#   code: BUDGET_SPENT
+#   field: budgets
+#   remedy: Ask whoever set the budget to raise it, the asset's owner or the job's scheduler; time alone refills none.
+deny contains denial if {
+	some budget in _budgets_that_count
+	not _budget_left(budget)
+	denial := denials.denial_at(
+		rego.metadata.rule(),
+		$"budgets.{budget.scope}.{budget.name}",
+		$"less than {budget.limit}",
+		$"{budget.spent}",
+	)
+}
+
+# A renewal opens nothing again.
+_budgets_that_count contains budget if {
+	some budget in input.budgets
+	not _opened_before(budget)
+}
+
+_opened_before(budget) if {
+	_renewing
+	budget.name == "opens"
+}
+
+_budget_left(budget) if {
+	is_number(budget.spent)
+	is_number(budget.limit)
+	budget.spent < budget.limit
+}
+
+# METADATA
+# title: The holder of the lease has stopped to report what it uses
+# custom:
+#   code: USAGE_REPORT_MISSING
+#   field: reporting.age
+#   remedy: Run the lease's keeper, which reports in time; acquire a new lease.
+deny contains denial if {
+	_renewing
+	not _reports_in_time
+	denial := denials.denial(
+		rego.metadata.rule(),
+		$"a report every {input.reporting.every} seconds",
+		$"none for {input.reporting.age} seconds",
+	)
+}
+
+_reports_in_time if input.reporting == null
+
+# One report may be lost.
+_reports_in_time if input.reporting.age - input.reporting.every <= input.reporting.every
+
+_renewing if input.stage == "renew"
 
 # METADATA
 # title: The asset's constraints name an area that nobody knows

@@ -75,6 +75,8 @@ _acquire := {
 	"job": {"state": "open", "live_nodes": ["node-2"]},
 	"asset": _asset,
 	"holders": {"nodes": 5, "leases": 9},
+	"budgets": [],
+	"reporting": null,
 	"node": _node,
 	"site": _site,
 	"attestation": _attestation,
@@ -117,7 +119,7 @@ test_acquire_allows if {
 			{"code": "re_attest", "params": {"seconds": 900}},
 			{"code": "zeroise_on_end", "params": {}},
 		},
-		"policy_version": "release/2.0.0",
+		"policy_version": "release/2.1.0",
 	}
 }
 
@@ -351,7 +353,7 @@ test_malformed_settings_are_denied if {
 	_codes_with(_acquire, {"allow_simulated": "no"}) == {"SETTINGS_MALFORMED"}
 	_codes_with(_acquire, {"attestation_age_ceiling": "900"}) == {"SETTINGS_MALFORMED"}
 	deny := release.deny with input as _acquire with data.settings as {}
-	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 11
+	count([1 | some denial in deny; denial.code == "SETTINGS_MALFORMED"]) == 12
 }
 
 test_without_its_shapes_nothing_is_allowed if {
@@ -368,6 +370,9 @@ _one_fault := {
 	"GRANT_NOT_YET_VALID": {"/grant/not_before": 2001},
 	"GRANT_EXPIRED": {"/grant/not_after": 2000},
 	"JOB_CLOSED": {"/job/state": "closed"},
+	"JOB_PREEMPTED": {"/job/state": "preempted"},
+	"BUDGET_SPENT": {"/budgets": [{"name": "opens", "scope": "asset", "limit": 3, "spent": 3}]},
+	"USAGE_REPORT_MISSING": {"/stage": "renew", "/reporting": {"every": 60, "age": 121}},
 	"TENANT_MISMATCH": {"/grant/tenant": "other"},
 	"ASSET_NOT_GRANTED": {"/asset/version": 4},
 	"ASSET_REVOKED": {"/asset/state": "revoked"},
@@ -417,13 +422,84 @@ test_each_fault_alone_is_denied_by_its_code if {
 }
 
 test_all_faults_are_denied_at_once if {
-	apart := {"EXPOSURE_UNKNOWN", "ATTESTATION_MISSING", "NODE_MISSING", "SITE_MISSING", "PURPOSE_MISSING"}
+	apart := {
+		"EXPOSURE_UNKNOWN", "ATTESTATION_MISSING", "NODE_MISSING", "SITE_MISSING", "PURPOSE_MISSING",
+		# A renewal opens nothing again, and a job is in one state.
+		"USAGE_REPORT_MISSING", "JOB_PREEMPTED",
+	}
 	patches := [{"op": "add", "path": path, "value": value} |
 		some code, changes in _one_fault
 		not code in apart
 		some path, value in changes
 	]
 	{code | some code, _ in _one_fault} - apart == _codes(json.patch(_acquire, patches)) - {"AREA_UNKNOWN"}
+}
+
+_budget(name, limit, spent) := {"name": name, "scope": "asset", "limit": limit, "spent": spent}
+
+_budgeted(stage, budgets) := json.patch(_acquire, [
+	{"op": "replace", "path": "/stage", "value": stage},
+	{"op": "replace", "path": "/budgets", "value": budgets},
+])
+
+test_every_budget_that_is_spent_is_named if {
+	budgets := [
+		_budget("opens", 4, 4),
+		_budget("tokens_served", 4, 3),
+		_budget("bytes_served", 4, 9),
+		{"name": "key_seconds", "scope": "job", "limit": 7, "spent": 7},
+	]
+	deny := release.deny with input as _budgeted("acquire", budgets)
+	{[denial.code, denial.field, denial.expected, denial.actual] | some denial in deny} == {
+		["BUDGET_SPENT", "budgets.asset.opens", "less than 4", "4"],
+		["BUDGET_SPENT", "budgets.asset.bytes_served", "less than 4", "9"],
+		["BUDGET_SPENT", "budgets.job.key_seconds", "less than 7", "7"],
+	}
+}
+
+test_a_renewal_opens_nothing_again if {
+	_codes(_budgeted("acquire", [_budget("opens", 1, 1)])) == {"BUDGET_SPENT"}
+	release.allow with input as _budgeted("renew", [_budget("opens", 1, 1)])
+	_codes(_budgeted("renew", [_budget("tokens_served", 1, 1)])) == {"BUDGET_SPENT"}
+}
+
+test_a_budget_that_cannot_be_read_is_spent if {
+	every budget in [{}, "opens", null, _budget("opens", "9", 1), _budget("opens", 9, "1"), _budget("opens", 9, null)] {
+		"BUDGET_SPENT" in _codes(_budgeted("acquire", [budget]))
+	}
+}
+
+test_a_lease_is_no_longer_than_the_seconds_that_are_left if {
+	_seconds(_budgeted("acquire", [_budget("key_seconds", 100, 58)])) == {"lease_ceiling": 42, "re_attest": 42}
+	job := {"name": "key_seconds", "scope": "job", "limit": 30, "spent": 5}
+	_seconds(_budgeted("renew", [_budget("key_seconds", 100, 58), job])) == {"lease_ceiling": 25, "re_attest": 25}
+}
+
+_reports(document) := {obligation.params.every |
+	obligations := release.obligations with input as document
+	some obligation in obligations
+	obligation.code == "report_usage"
+}
+
+test_reports_are_asked_for_where_a_budget_rests_on_them if {
+	_reports(_acquire) == set()
+	_reports(_budgeted("acquire", [_budget("opens", 9, 1), _budget("key_seconds", 9, 1)])) == set()
+	every name in ["bytes_opened", "tokens_served", "bytes_served"] {
+		_reports(_budgeted("acquire", [_budget(name, 9, 1)])) == {60}
+	}
+	_reports(_patched(_acquire, "/asset/obligations", {"report_usage": {"every": 7}})) == {7}
+	_reports(_patched(_acquire, "/asset/obligations", {"report_usage": {"every": 700}})) == {60}
+}
+
+test_one_report_may_be_lost if {
+	in_time := json.patch(_budgeted("renew", []), [{"op": "replace", "path": "/reporting", "value": {"every": 60, "age": 120}}])
+	release.allow with input as in_time
+	late := _patched(in_time, "/reporting/age", 121)
+	deny := release.deny with input as late
+	{[denial.code, denial.expected, denial.actual] | some denial in deny} == {
+		["USAGE_REPORT_MISSING", "a report every 60 seconds", "none for 121 seconds"],
+	}
+	release.allow with input as _patched(late, "/stage", "acquire")
 }
 
 test_each_purpose_is_denied_by_itself if {
