@@ -490,6 +490,9 @@ def usage_report_message(*, lease_id: str, sequence: int, uses: Sequence[AssetUs
     texts = sorted({str(use.ref).encode("ascii"): use for use in uses}.items())
     if len(texts) != len(uses):
         raise BindingError("usage report: an asset is there twice")
+    numbers = [sequence, *(n for use in uses for n in (use.bytes_opened, use.tokens_served, use.bytes_served))]
+    if not all(0 <= number < 1 << 64 for number in numbers):
+        raise BindingError("usage report: a number does not fit into 64 bits")
     return encode(
         LABEL_USAGE_REPORT,
         lease_id.encode("ascii"),

@@ -161,12 +161,12 @@ def read_refusal(error: Any) -> Refusal:
 
 
 def rows(factory: Factory) -> dict[str, int]:
-    """How many rows each table has, but for the log's own bookkeeping."""
+    """How many rows each table has, but for the log's own bookkeeping and the sweep's."""
     with factory.broker.read() as connection:
         return {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in METADATA.sorted_tables
-            if not table.name.startswith(("audit_checkpoint", "audit_tile", "audit_node", "audit_hash"))
+            if not table.name.startswith(("audit_checkpoint", "audit_tile", "audit_node", "audit_hash", "clock_"))
         }
 
 

@@ -116,6 +116,15 @@ def test_key_vectors() -> None:
         assert binding.output_message(**(signed | {name: other})) != raw("output_message")
     for name in ("manifest_digest", "wrapped_key"):
         assert binding.output_message(**(signed | {name: bytes(32)})) != raw("output_message")
+    uses = [
+        binding.AssetUse(ref=binding.AssetRef.parse(use["asset"]), **{k: n for k, n in use.items() if k != "asset"})
+        for use in INPUTS["uses"]
+    ]
+    signing = Ed25519PrivateKey.from_private_bytes(raw("signing_private_key"))
+    for order in (uses, uses[::-1]):
+        report = binding.usage_report_message(lease_id=INPUTS["lease_id"], sequence=INPUTS["sequence"], uses=order)
+        assert report == raw("usage_report_message")
+        assert signing.sign(report) == raw("usage_report_signature")
     message = binding.passport_message(
         ear=INPUTS["ear"],
         nonce=raw("nonce"),
@@ -124,8 +133,28 @@ def test_key_vectors() -> None:
         hpke_key=raw("hpke_public_key"),
     )
     assert message == raw("passport_message")
-    signing = Ed25519PrivateKey.from_private_bytes(raw("signing_private_key"))
     assert signing.sign(message) == raw("passport_signature")
+
+
+def test_a_usage_report_names_each_asset_once_and_every_number_counts() -> None:
+    use = binding.AssetUse(ref=REFS[0], bytes_opened=1, tokens_served=2, bytes_served=3)
+
+    def message(*uses: binding.AssetUse, lease_id: str = "lease-1", sequence: int = 1) -> bytes:
+        return binding.usage_report_message(lease_id=lease_id, sequence=sequence, uses=uses)
+
+    others = [
+        message(),
+        message(use, replace(use, ref=REFS[1])),
+        message(use, lease_id="lease-2"),
+        message(use, sequence=2),
+        *(message(replace(use, **{name: 9})) for name in ("bytes_opened", "tokens_served", "bytes_served")),
+        message(replace(use, ref=REFS[1])),
+    ]
+    assert len({message(use), *others}) == 1 + len(others)
+    with pytest.raises(binding.BindingError, match="twice"):
+        message(use, replace(use, bytes_opened=2))
+    with pytest.raises(binding.BindingError):
+        message(replace(use, bytes_opened=1 << 64))
 
 
 @pytest.mark.parametrize("parse", [binding.JobGrant.parse, binding.RuntimeData.parse])
