@@ -25,6 +25,7 @@ from attester.client import TlsMaterial
 from keystead.binding import (
     NONCE_SIZE,
     AssetRef,
+    AssetUse,
     RuntimeData,
     asset_list_digest,
     device_evidence_digest,
@@ -35,6 +36,7 @@ from keystead.binding import (
     lease_return_message,
     passport_message,
     sha256,
+    usage_report_message,
 )
 from keystead.v1 import attestation_service_pb2 as attestation_pb
 from keystead.v1 import denial_pb2
@@ -84,6 +86,7 @@ class FakeBroker(AttestationServiceServicer, LeaseServiceServicer):
         self.calls: list[tuple[str, Any]] = []
         self.nonce = os.urandom(NONCE_SIZE)
         self.signing_key = b""
+        self.reports: list[tuple[int, list[AssetUse]]] = []
         self.renewals: dict[bytes, pb.RenewLeaseResponse] = {}
 
     def begin(self, name: str, request: Any, context: grpc.ServicerContext) -> Callable[[Any], Any]:
@@ -200,6 +203,22 @@ class FakeBroker(AttestationServiceServicer, LeaseServiceServicer):
                 lease=self.lease(first.assets), attestation_result="ear2", receipt=self.receipt(), next_nonce=self.nonce
             )
         )
+
+    def ReportUsage(self, request, context):  # noqa: N802 - the service's name
+        change = self.begin("ReportUsage", request, context)
+        uses = [
+            AssetUse(
+                ref=AssetRef(use.asset.asset, use.asset.version),
+                bytes_opened=use.bytes_opened,
+                tokens_served=use.tokens_served,
+                bytes_served=use.bytes_served,
+            )
+            for use in request.uses
+        ]
+        message = usage_report_message(lease_id=request.lease_id, sequence=request.sequence, uses=uses)
+        Ed25519PublicKey.from_public_bytes(self.signing_key).verify(request.signature, message)
+        self.reports.append((request.sequence, uses))
+        return change(pb.ReportUsageResponse(sequence=request.sequence))
 
     def ReturnLease(self, request, context):  # noqa: N802 - the service's name
         change = self.begin("ReturnLease", request, context)
