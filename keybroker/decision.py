@@ -79,6 +79,7 @@ class Snapshot:
         uses: the counters of each asset version, over all jobs and of this one, where one is budgeted.
         meter: of the lease that is to be renewed; None where its use is not counted.
         renewed_until: when the lease that is to be renewed ends unless it is; None for a new one.
+        seen: the latest instant that was seen (`keybroker.store.budgets.latest`), or the decision's own.
         node: the enrolled node.
         site: where it stands.
     """
@@ -91,6 +92,7 @@ class Snapshot:
     uses: dict[tuple[AssetRef, str], dict[str, int]]
     meter: MeterRow | None
     renewed_until: int | None
+    seen: int
     node: NodeRow | None
     site: SiteRow | None
 
@@ -263,17 +265,17 @@ def budget_inputs(
     return found
 
 
-def _unused(snapshot: Snapshot, *, now: int) -> int:
+def _unused(snapshot: Snapshot) -> int:
     if snapshot.meter is None or snapshot.renewed_until is None:
         return 0
-    return max(0, snapshot.renewed_until - max(now, snapshot.meter.seen_at))
+    return max(0, snapshot.renewed_until - max(snapshot.seen, snapshot.meter.seen_at))
 
 
-def _reporting(snapshot: Snapshot, *, now: int) -> ReportingInput | None:
+def _reporting(snapshot: Snapshot) -> ReportingInput | None:
     meter = snapshot.meter
     if meter is None or meter.report_every is None:
         return None
-    return ReportingInput(every=meter.report_every, age=max(0, max(now, meter.seen_at) - meter.reported_at))
+    return ReportingInput(every=meter.report_every, age=max(0, max(snapshot.seen, meter.seen_at) - meter.reported_at))
 
 
 def take_snapshot(
@@ -311,6 +313,7 @@ def take_snapshot(
         uses=budgets.spent(connection, budgeted, job=job.grant_id) if budgeted else {},
         meter=None if lease is None else budgets.meter(connection, lease.lease_id),
         renewed_until=None if lease is None else lease.expires_at,
+        seen=now if lease is None else max(now, budgets.latest(connection)),
         node=node,
         site=site,
     )
@@ -354,9 +357,9 @@ def decide(
                 job=snapshot.job.grant_id,
                 budgets_of_job=of_job,
                 uses=snapshot.uses,
-                unused=_unused(snapshot, now=now),
+                unused=_unused(snapshot),
             ),
-            reporting=_reporting(snapshot, now=now),
+            reporting=_reporting(snapshot),
             node=None
             if node is None
             else NodeInput(
@@ -428,17 +431,16 @@ def _ceilings_hold(connection: Connection, snapshot: Snapshot, *, node_id: str, 
     return True
 
 
-def _budgets_hold(connection: Connection, snapshot: Snapshot, *, expires_at: int, now: int) -> bool:
-    """Under the locks of job and assets: is there still as much left of every budget as this lease is charged for?"""
+def _budgets_hold(connection: Connection, snapshot: Snapshot, *, seconds: int, unused: int) -> bool:
+    """Under the locks of job and assets: is there still as much left of every budget as this lease needs?"""
     of_job = job_budgets(snapshot.job.budgets)
     refs = [ref for ref, (_, version) in snapshot.assets.items() if limits(version, of_job)]
     if not refs:
         return True
     uses = budgets.spent(connection, refs, job=snapshot.job.grant_id)
-    new = snapshot.renewed_until is None
-    charged = {"key_seconds": expires_at - now, "opens": 1 if new else 0}
+    needed = {"key_seconds": seconds} if snapshot.renewed_until is not None else {"key_seconds": seconds, "opens": 1}
     return all(
-        item.spent + charged.get(item.name, 0) <= item.limit
+        item.spent + needed[item.name] <= item.limit
         for ref in refs
         for item in budget_inputs(
             ref,
@@ -446,9 +448,9 @@ def _budgets_hold(connection: Connection, snapshot: Snapshot, *, expires_at: int
             job=snapshot.job.grant_id,
             budgets_of_job=of_job,
             uses=uses,
-            unused=_unused(snapshot, now=now),
+            unused=unused,
         )
-        if item.name in charged and (new or item.name != "opens")
+        if item.name in needed
     )
 
 
@@ -459,10 +461,13 @@ def charge(
     lease_id: str,
     refs: Sequence[AssetRef],
     obligations: Sequence[Obligation],
-    expires_at: int,
+    seconds: int,
     now: int,
 ) -> None:
-    """Count a lease that is granted or renewed until `expires_at`, where a budget asks; part of its unit of work."""
+    """Count a lease that is granted or renewed, where a budget asks; part of its unit of work.
+
+    `seconds` are those that `recheck` found it has to be charged for.
+    """
     every = report_seconds(obligations)
     if not snapshot.uses and snapshot.meter is None and every is None:
         return
@@ -471,8 +476,8 @@ def charge(
         lease_id=lease_id,
         job=snapshot.job.grant_id,
         refs=refs,
-        reserved_until=snapshot.renewed_until,
-        expires_at=expires_at,
+        seconds=seconds,
+        opens=1 if snapshot.renewed_until is None else 0,
         report_every=every,
         now=now,
     )
@@ -487,28 +492,38 @@ def recheck(
     expires_at: int,
     now: int,
     lease_id: str = "",
-) -> None:
+) -> int:
     """Under the job's lock: does everything that the policy was told still hold, and will it until the commit?
 
     The node and the assets are locked against changes, not against each other's leases: a quarantine or a revocation
     that runs on another replica waits for this commit, and then finds the lease that it has to end. Where an asset has
     a ceiling or a budget over all jobs, it is counted under a lock of its own.
+
+    Returns:
+        The seconds that a lease until `expires_at` has to be charged for, beyond what it was charged for before.
+
+    Raises:
+        DecisionStaleError: something changed; decide again.
     """
     job = jobs.get(connection, snapshot.job.grant_id, lock=True)
     node = snapshot.node
     if node is None or snapshot.site is None:
         raise DecisionStaleError
     live = set(leases.live_nodes(connection, job.grant_id, now=now))
+    unused = 0
+    if snapshot.renewed_until is not None:
+        unused = budgets.unused(connection, lease_id, expires_at=snapshot.renewed_until, now=now)
     holds = (
         job == snapshot.job
         and len(live | {node.node_id}) <= grant.node_ceiling
         and nodes.get_with_site(connection, node.node_id, share=True) == (node, snapshot.site)
         and assets.find_with_versions(connection, refs, share=True, lock=_counted(snapshot)) == snapshot.assets
         and _ceilings_hold(connection, snapshot, node_id=node.node_id, lease_id=lease_id, now=now)
-        and _budgets_hold(connection, snapshot, expires_at=expires_at, now=now)
+        and _budgets_hold(connection, snapshot, seconds=expires_at - now, unused=unused)
     )
     if not holds:
         raise DecisionStaleError
+    return expires_at - now - unused
 
 
 def reconsidered(document: bytes, *, constraints: str, holders: HoldersInput | None) -> bytes:

@@ -233,7 +233,7 @@ def _commit_lease(
     )
 
     def unit(connection: Connection) -> LeaseRow:
-        recheck(connection, snapshot, grant=grant, refs=refs, expires_at=expires_at, now=now)
+        seconds = recheck(connection, snapshot, grant=grant, refs=refs, expires_at=expires_at, now=now)
         repeated = _repeated(connection, proof, now=now)
         if repeated is not None:
             lease, because = repeated
@@ -271,7 +271,7 @@ def _commit_lease(
             lease_id=lease_id,
             refs=refs,
             obligations=verdict.obligations,
-            expires_at=expires_at,
+            seconds=seconds,
             now=now,
         )
         return row

@@ -26,7 +26,7 @@ from keybroker.proof import Proof, appraise
 from keybroker.release import Granted
 from keybroker.release_log import denied, put_record, release_record
 from keybroker.session import lease_reasons, scope_reasons, spent_reason
-from keybroker.store import budgets, jobs, leases
+from keybroker.store import jobs, leases
 from keybroker.store.jobs import JobRow
 from keybroker.store.leases import LeaseRow, RenewalRow
 from keybroker.store.schema import LeaseState
@@ -68,7 +68,7 @@ def renew(broker: Broker, *, lease_id: str, evidence: NodeEvidence, runtime_data
             repeated = _repeated_renewal(connection, proof, lease=lease)
             snapshot = take_snapshot(connection, signed=None, grant=grant, refs=refs, proof=proof, now=now, lease=lease)
             # A lease whose time was seen to be over stays over, though the clock be set back.
-            seen = max(now, budgets.latest(connection))
+            seen = snapshot.seen
         reasons = [
             *proof.reasons,
             *scope_reasons(proof, assets=asset_list_digest(refs), lease_id=lease_id),
@@ -177,7 +177,9 @@ def _commit_renewal(
     )
 
     def unit(connection: Connection) -> tuple[RenewalRow, LeaseRow]:
-        recheck(connection, snapshot, grant=grant, refs=refs, expires_at=expires_at, now=now, lease_id=lease.lease_id)
+        seconds = recheck(
+            connection, snapshot, grant=grant, refs=refs, expires_at=expires_at, now=now, lease_id=lease.lease_id
+        )
         repeated = _repeated_renewal(connection, proof, lease=lease)
         if isinstance(repeated, RenewalRow):
             return repeated, leases.get(connection, lease.lease_id)
@@ -204,7 +206,7 @@ def _commit_renewal(
             lease_id=lease.lease_id,
             refs=refs,
             obligations=verdict.obligations,
-            expires_at=expires_at,
+            seconds=seconds,
             now=now,
         )
         return row, renewed

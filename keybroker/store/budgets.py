@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, and_, bindparam, case, or_, select, update
 
 from keybroker.errors import InvalidRequestError, StateConflictError
-from keybroker.store.rows import insert_all_if_absent, insert_if_absent
+from keybroker.store.rows import insert_all_if_absent, insert_if_absent, values
 from keybroker.store.schema import BUDGET_USE, CLOCK_MARK, COUNTERS, LEASE, LEASE_METER, LEASE_USE, LeaseState
 from keystead.binding import AssetRef
 
@@ -103,53 +103,64 @@ def meter(connection: Connection, lease_id: str, *, lock: bool = False) -> Meter
     return None if row is None else MeterRow(**row)
 
 
+def unused(connection: Connection, lease_id: str, *, expires_at: int, now: int) -> int:
+    """Seconds that a lease was charged for and has not used, exact until this transaction ends; 0 where none are.
+
+    What lies before an instant that was seen already is used, though the clock be set back.
+    """
+    # The meter first: whoever moves the mark back writes what was seen into the meter before (`mark`).
+    known = meter(connection, lease_id, lock=True)
+    return 0 if known is None else max(0, expires_at - max(now, known.seen_at, latest(connection)))
+
+
 def charge(
     connection: Connection,
     *,
     lease_id: str,
     job: str,
     refs: Sequence[AssetRef],
-    reserved_until: int | None,
-    expires_at: int,
+    seconds: int,
+    opens: int,
     report_every: int | None,
     now: int,
 ) -> None:
-    """Charge a lease that is granted or renewed for its seconds, and a new one for opening each asset.
+    """Charge a lease that is granted or renewed.
 
     Args:
         connection: in the transaction that grants or renews it.
         lease_id: the lease; its row is there.
         job: the job's key.
         refs: its asset versions.
-        reserved_until: its end before the renewal; None for a new lease.
-        expires_at: its end from now on.
+        seconds: how many more than it was charged for; less than 0 where it now ends earlier.
+        opens: how often it opened each asset: 1 for a new lease, else 0.
         report_every: seconds between the reports that it is asked for; None for none.
-        now: integer seconds since the Unix epoch. Where it lies before an instant that was seen already, the clock was
-            set back, and what was used since the lease was last charged is charged once more.
+        now: integer seconds since the Unix epoch.
     """
     known = meter(connection, lease_id, lock=True)
     if known is None:
         row = MeterRow(
             lease_id=lease_id, seen_at=now, report_every=report_every, reported_at=now, sequence=0, report_digest=None
         )
-        insert_if_absent(connection, LEASE_METER, {name: getattr(row, name) for name in MeterRow.__slots__})
-        uses = [{"lease_id": lease_id, "asset": ref.asset, "version": ref.version} for ref in refs]
+        insert_if_absent(connection, LEASE_METER, values(row))
         zero = {name: 0 for name in COUNTERS if name != "opens"}
-        insert_all_if_absent(connection, LEASE_USE, [use | zero for use in uses])
+        insert_all_if_absent(
+            connection,
+            LEASE_USE,
+            [{"lease_id": lease_id, "asset": ref.asset, "version": ref.version} | zero for ref in refs],
+        )
     else:
         first_told = known.report_every is None and report_every is not None
         connection.execute(
             update(LEASE_METER)
             .where(LEASE_METER.c.lease_id == lease_id)
             .values(
+                # From now on its time is counted by the clock as it stands now.
                 seen_at=now,
                 report_every=report_every,
                 reported_at=now if first_told else known.reported_at,
             )
         )
-    left = 0 if known is None or reserved_until is None else max(0, reserved_until - max(now, known.seen_at))
-    seconds = expires_at - now - left
-    _charge_seconds(connection, {lease_id: seconds}, opens=1 if reserved_until is None else 0, jobs={lease_id: job})
+    _charge_seconds(connection, {lease_id: seconds}, opens=opens, jobs={lease_id: job})
 
 
 def _charge_seconds(

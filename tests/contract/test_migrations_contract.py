@@ -18,10 +18,11 @@ from sqlalchemy import Engine, inspect, text
 from audit import tables
 from keybroker.constraints import Areas, Constraints
 from keybroker.errors import StoreNotCurrentError
+from keybroker.store import jobs, nodes, schema, sites
 from keybroker.store import migrate as migrate_module
-from keybroker.store import nodes, schema, sites
 from keybroker.store.engine import read
 from keybroker.store.migrate import check_current, migrate
+from keystead.binding import sha256
 
 
 def describe(engine: Engine) -> dict[str, Any]:
@@ -248,3 +249,26 @@ def test_entries_from_before_get_what_questions_need_from_their_payloads(empty_e
         found = connection.execute(text("SELECT job_user, expires_at FROM audit_entry ORDER BY leaf_hash")).all()
     nothing = (None, None)
     assert [tuple(row) for row in found] == [("ada", 1_900_000_000), ("bob", None), nothing, nothing, nothing]
+
+
+def test_jobs_from_before_attempts_keep_their_grant(empty_engine: Engine) -> None:
+    upgrade_to(empty_engine, "0007")
+    with empty_engine.begin() as connection:
+        for name in ("g1", "g2"):
+            connection.execute(
+                text(
+                    'INSERT INTO job (grant_id, tenant, job_uid, scheduler, "grant", signature, signing_key_id, state, '
+                    "not_before, not_after, node_ceiling, created_at) "
+                    "VALUES (:name, 'acme', :name, 's', :grant, :grant, 'k', 'open', 1, 20, 1, 10)"
+                ),
+                {"name": name, "grant": name.encode() * 9},
+            )
+    assert migrate(empty_engine)[0] == "0008"
+    with read(empty_engine) as connection:
+        job = jobs.get(connection, "g1")
+        assert (job.attempt, job.standing, job.budgets) == (1, "open", "{}")
+        assert jobs.find_issued(connection, "g2") == jobs.IssuedGrant(
+            grant_id="g2", job="g2", attempt=1, digest=sha256(b"g2" * 9), not_after=20, issued_at=10
+        )
+        assert jobs.find_issued_by_digest(connection, job="g1", digest=sha256(b"g1" * 9)) is not None
+        assert jobs.find_issued_by_digest(connection, job="g1", digest=sha256(b"g2" * 9)) is None

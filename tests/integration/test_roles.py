@@ -25,11 +25,7 @@ PROFILES = {
 
 
 def test_the_contract_names_a_role_for_every_rpc() -> None:
-<<<<<<< HEAD
-    assert len(CONTRACT) == 40
-=======
-    assert len(CONTRACT) == 43
->>>>>>> 2362bc0 (Test budgets and the life of jobs; describe usage reports)
+    assert len(CONTRACT) == 44
     assert {role for rpc in CONTRACT for role in rpc.roles} == set(ROLES)
 
 
