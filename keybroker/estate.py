@@ -12,13 +12,14 @@ from sqlalchemy import Connection
 from audit.log import append
 from audit.records import Kind, Record, Result
 from keybroker import requests
-from keybroker.broker import actor
+from keybroker.broker import Broker, actor
 from keybroker.errors import InvalidRequestError, StateConflictError, StatementError
-from keybroker.leases import revoke_all
+from keybroker.leases import revoke_all, revoke_held
 from keybroker.principals import Principal
 from keybroker.site_record import KIND, SiteRecord
 from keybroker.statements import Authorities, Statement, verify
 from keybroker.store import leases, nodes, sites
+from keybroker.store.leases import Holding
 from keybroker.store.nodes import CPU_SLOT, DeviceRow, NodeRow
 from keybroker.store.schema import Custody, NodeState, SiteState
 from keybroker.store.sites import SiteRecordRow, SiteRow
@@ -162,7 +163,7 @@ def renew_site(
 
 
 def suspend_site(connection: Connection, *, caller: Principal, site_id: str, reason: str, now: int) -> SiteRow:
-    """Keep all keys from a site until a newer record is signed; its live leases end. A unit of work.
+    """Keep all keys from a site until a newer record is signed; a unit of work. `revoke_at_site` ends its leases.
 
     One operator can do that alone, for it only takes away.
 
@@ -176,7 +177,6 @@ def suspend_site(connection: Connection, *, caller: Principal, site_id: str, rea
     if before.state is not SiteState.ACTIVE:
         raise StateConflictError("site", site_id, state=before.state, expected=SiteState.ACTIVE)
     row = sites.set_state(connection, site_id, SiteState.SUSPENDED)
-    revoked = _revoke_at(connection, site_id, caller=caller, because="SITE_SUSPENDED", now=now)
     append(
         connection,
         Record.build(
@@ -186,7 +186,11 @@ def suspend_site(connection: Connection, *, caller: Principal, site_id: str, rea
             site=row.site_id,
             jurisdiction=row.jurisdiction,
             result=Result.RECORDED,
-            detail={"reason": text, "revoked_leases": revoked, "serial": row.serial},
+            detail={
+                "reason": text,
+                "revoked_leases": leases.count_held(connection, Holding(site_id=site_id)),
+                "serial": row.serial,
+            },
         ),
     )
     return row
@@ -364,7 +368,7 @@ def enrolment_record(row: NodeRow, site: SiteRow, *, caller: Principal, now: int
 def set_node_state(
     connection: Connection, *, caller: Principal, node_id: str, state: NodeState, reason: str, now: int
 ) -> NodeRow:
-    """Change whether a node may receive keys; leaving ``active`` revokes its live leases. A unit of work.
+    """Change whether a node may receive keys; a unit of work. `revoke_on_node` ends the leases of one that may not.
 
     Raises:
         NotFoundError: no such node.
@@ -375,16 +379,15 @@ def set_node_state(
     # Locked first: it waits for whoever is granting a lease to the node now (`release`), so that none is missed.
     before = _changeable(connection, node_id, retiring=state is NodeState.RETIRED)
     row = nodes.set_state(connection, node_id, state)
-    revoked = 0
-    if state is not NodeState.ACTIVE:
-        revoked = _revoke_of(connection, node_id, caller=caller, because=f"NODE_{state.name}", now=now)
+    # Whoever was granting it a lease has committed, and whoever comes now finds the new state: the number is exact.
+    held = 0 if state is NodeState.ACTIVE else leases.count_held(connection, Holding(node_id=node_id))
     _append_change(
         connection,
         Kind.NODE_STATE_CHANGED,
         row,
         caller=caller,
         now=now,
-        detail={"from": before.state.value, "to": state.value, "reason": text, "revoked_leases": revoked},
+        detail={"from": before.state.value, "to": state.value, "reason": text, "revoked_leases": held},
     )
     return row
 
@@ -547,6 +550,37 @@ def _changeable(connection: Connection, node_id: str, *, retiring: bool = False)
     if row.custody is Custody.DECOMMISSIONED and not retiring:
         raise StateConflictError("node", node_id, state=row.custody, expected=Custody.INSTALLED)
     return row
+
+
+def revoke_on_node(broker: Broker, *, caller: Principal, node_id: str, because: str, now: int) -> int:
+    """End the leases of a node that may receive no keys, a bounded number in each transaction; returns how many.
+
+    It stops where the node is reinstated meanwhile.
+
+    Raises:
+        StoreError: it could not be finished; call again, or leave the rest to the sweep.
+    """
+
+    def barred(connection: Connection) -> bool:
+        row = nodes.lock(connection, node_id)
+        return row.state is not NodeState.ACTIVE or row.custody is not Custody.INSTALLED
+
+    return revoke_held(broker, Holding(node_id=node_id), caller=caller, because=because, now=now, still=barred)
+
+
+def revoke_at_site(broker: Broker, *, caller: Principal, site_id: str, because: str, now: int) -> int:
+    """End the leases at a site that may receive no keys, a bounded number in each transaction; returns how many.
+
+    It stops where the site is reinstated meanwhile.
+
+    Raises:
+        StoreError: it could not be finished; call again, or leave the rest to the sweep.
+    """
+
+    def barred(connection: Connection) -> bool:
+        return sites.lock(connection, site_id).state is not SiteState.ACTIVE
+
+    return revoke_held(broker, Holding(site_id=site_id), caller=caller, because=because, now=now, still=barred)
 
 
 def _revoke_of(connection: Connection, node_id: str, *, caller: Principal, because: str, now: int) -> int:

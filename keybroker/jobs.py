@@ -448,7 +448,7 @@ def _life_record(connection: Connection, kind: Kind, row: JobRow, *, caller: Pri
         detail={
             "grant": grant.grant_id,
             "attempt": row.attempt,
-            "live_leases": leases.count_held(connection, Holding(job=row.grant_id)),
+            "revoked_leases": leases.count_held(connection, Holding(job=row.grant_id)),
         },
     )
 

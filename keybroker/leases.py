@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -80,32 +80,44 @@ def expire_one(connection: Connection, lease_id: str, *, now: int) -> None:
 
 
 def sweep(connection: Connection, *, now: int) -> int:
-    """End leases whose time is over, and those that outlived their job; a unit of work. Returns how many.
+    """End leases whose time is over, and those that outlived their job, node or site; a unit of work. Returns how many.
 
-    Where a replica stopped between the end of a job and the revocation of its leases, they are revoked here.
+    Where a replica stopped between the end of a job, or a quarantine, and the revocation of its leases, that is done
+    here.
     """
     orphans = leases.end_orphans(connection, now=now, limit=REVOKED_AT_ONCE)
     append_many(
         connection,
         [
-            end_record(Kind.LEASE_REVOKED, lease, who=BROKER_ACTOR, detail={"because": "JOB_STOPPED"}, now=now)
+            end_record(Kind.LEASE_REVOKED, lease, who=BROKER_ACTOR, detail={"because": "LEFT_BEHIND"}, now=now)
             for lease in orphans
         ],
     )
     return len(orphans) + expire(connection, now=now)
 
 
-def revoke_held(broker: Broker, which: Holding, *, caller: Principal, because: str, now: int) -> int:
+def revoke_held(
+    broker: Broker,
+    which: Holding,
+    *,
+    caller: Principal,
+    because: str,
+    now: int,
+    still: Callable[[Connection], bool] = lambda _: True,
+) -> int:
     """Revoke every lease of `which`, a bounded number in each transaction; returns how many once all are revoked.
 
     What keeps new leases from being granted must be committed before: then none can be missed, for whoever is granting
-    one meanwhile either commits first, and it is found here, or finds what changed.
+    one meanwhile either commits first, and it is found here, or finds what changed. Where that may be undone, `still`
+    says, in each transaction, whether it holds; what is granted afterwards is left alone.
 
     Raises:
         StoreError: it could not be finished; call again, or leave what outlived its job to the sweep.
     """
 
     def some(connection: Connection) -> int:
+        if not still(connection):
+            return 0
         revoked = leases.end_some(connection, which, state=LeaseState.REVOKED, now=now, limit=REVOKED_AT_ONCE)
         record_revoked(connection, revoked, caller=caller, because=because, now=now)
         return len(revoked)

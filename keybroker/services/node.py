@@ -17,6 +17,7 @@ from keybroker.principals import Principal, Role
 from keybroker.services import convert
 from keybroker.services.adapter import Adapter
 from keybroker.store import nodes
+from keybroker.store.schema import NodeState
 from keystead.binding import sha256
 from keystead.v1 import (
     node_service_pb2,
@@ -67,7 +68,7 @@ class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
             )
             return node_service_pb2.SetNodeStateResponse(node=convert.node_message(row))
 
-        return self.once(
+        answer = self.once(
             unit,
             node_service_pb2.SetNodeStateResponse,
             caller=caller,
@@ -75,6 +76,12 @@ class NodeAdapter(Adapter, node_service_pb2_grpc.NodeServiceServicer):
             request_id=request.request_id,
             now=now,
         )
+        if state is not NodeState.ACTIVE:
+            # Also where the request is repeated: the first may have been cut off before all were revoked.
+            estate.revoke_on_node(
+                self.broker, caller=caller, node_id=request.node_id, because=f"NODE_{state.name}", now=now
+            )
+        return answer
 
     def SetNodeCustody(
         self, request: node_service_pb2.SetNodeCustodyRequest, context: grpc.ServicerContext

@@ -88,7 +88,7 @@ class SiteAdapter(Adapter, site_service_pb2_grpc.SiteServiceServicer):
             )
             return site_service_pb2.SuspendSiteResponse(site=convert.site_message(row))
 
-        return self.once(
+        answer = self.once(
             unit,
             site_service_pb2.SuspendSiteResponse,
             caller=caller,
@@ -96,6 +96,9 @@ class SiteAdapter(Adapter, site_service_pb2_grpc.SiteServiceServicer):
             request_id=request.request_id,
             now=now,
         )
+        # Also where the request is repeated: the first may have been cut off before all were revoked.
+        estate.revoke_at_site(self.broker, caller=caller, site_id=request.site_id, because="SITE_SUSPENDED", now=now)
+        return answer
 
     def GetSite(
         self, request: site_service_pb2.GetSiteRequest, context: grpc.ServicerContext

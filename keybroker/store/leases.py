@@ -23,7 +23,20 @@ from keybroker.store.rows import (
     references,
     values,
 )
-from keybroker.store.schema import HELD_KEY, JOB, LEASE, LEASE_RENEWAL, NODE, SPENT_NONCE, JobState, LeaseState
+from keybroker.store.schema import (
+    HELD_KEY,
+    JOB,
+    LEASE,
+    LEASE_RENEWAL,
+    NODE,
+    SITE,
+    SPENT_NONCE,
+    Custody,
+    JobState,
+    LeaseState,
+    NodeState,
+    SiteState,
+)
 from keystead.binding import AssetRef, u64
 
 _BY_ID: Final = select(LEASE).where(LEASE.c.lease_id == bindparam("lease_id"))
@@ -267,17 +280,19 @@ def end(connection: Connection, lease_id: str, *, state: LeaseState, now: int, g
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """Which leases: those of a job, on a node, or that cover an asset; exactly one of the three is given.
+    """Which leases: those of a job, on a node, at a site, or that cover an asset; exactly one of them is given.
 
     Attributes:
         job: `JobRow.grant_id` of the job.
         node_id: the node.
+        site_id: the site that the node stands at.
         asset: the asset, any version of it.
         version: of `asset`; None for any.
     """
 
     job: str | None = None
     node_id: str | None = None
+    site_id: str | None = None
     asset: str | None = None
     version: int | None = None
 
@@ -285,20 +300,22 @@ class Holding:
         """In SQL, of `LEASE`.
 
         Raises:
-            ValueError: not exactly one of the three.
+            ValueError: not exactly one of them.
         """
         found: list[ColumnElement[bool]] = []
         if self.job is not None:
             found.append(LEASE.c.grant_id == self.job)
         if self.node_id is not None:
             found.append(LEASE.c.node_id == self.node_id)
+        if self.site_id is not None:
+            found.append(LEASE.c.node_id.in_(select(NODE.c.node_id).where(NODE.c.site_id == self.site_id)))
         if self.asset is not None:
             held = select(HELD_KEY.c.lease_id).where(HELD_KEY.c.asset == self.asset)
             if self.version is not None:
                 held = held.where(HELD_KEY.c.version == self.version)
             found.append(LEASE.c.lease_id.in_(held))
         if len(found) != 1:
-            raise ValueError("leases are those of a job, of a node, or of an asset")
+            raise ValueError("leases are those of a job, of a node, of a site, or of an asset")
         return found[0]
 
 
@@ -314,9 +331,22 @@ def end_some(connection: Connection, which: Holding, *, state: LeaseState, now: 
 
 
 def end_orphans(connection: Connection, *, now: int, limit: int) -> list[LeaseRow]:
-    """Revoke up to `limit` live leases whose job has ended or was preempted; returns them as they are now, by id."""
+    """Revoke up to `limit` live leases whose job was stopped, or whose node or site may hold no key; returns them."""
     stopped = select(JOB.c.grant_id).where(or_(JOB.c.state != JobState.OPEN, JOB.c.preempted_at.is_not(None)))
-    live = select(LEASE).where(LEASE.c.state == LeaseState.LIVE, LEASE.c.grant_id.in_(stopped))
+    barred = (
+        select(NODE.c.node_id)
+        .join(SITE, SITE.c.site_id == NODE.c.site_id)
+        .where(
+            or_(
+                NODE.c.state != NodeState.ACTIVE,
+                NODE.c.custody != Custody.INSTALLED,
+                SITE.c.state != SiteState.ACTIVE,
+            )
+        )
+    )
+    live = select(LEASE).where(
+        LEASE.c.state == LeaseState.LIVE, or_(LEASE.c.grant_id.in_(stopped), LEASE.c.node_id.in_(barred))
+    )
     some = live.order_by(LEASE.c.lease_id).limit(page_size(limit))
     return _end_selected(connection, some, state=LeaseState.REVOKED, now=now, skip_locked=True)
 

@@ -297,6 +297,6 @@ def test_nothing_outlives_its_job_and_no_budget_is_overspent(world: World) -> No
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=5, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
