@@ -512,6 +512,8 @@ def recheck(
     live = set(leases.live_nodes(connection, job.grant_id, now=now))
     unused = 0
     if snapshot.renewed_until is not None:
+        # The lease before its meter, as whoever ends it or reports its use does.
+        leases.get(connection, lease_id, lock=True)
         unused = budgets.unused(connection, lease_id, expires_at=snapshot.renewed_until, now=now)
     holds = (
         job == snapshot.job
