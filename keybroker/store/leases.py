@@ -74,7 +74,7 @@ class LeaseRow:
         lease_id: its id.
         nonce: the challenge that the evidence answered.
         node_id: the enrolled node.
-        grant_id: the job's grant.
+        grant_id: the job, by its first grant (`JobRow.grant_id`).
         job_uid: the scheduler's id of the job.
         tenant: who runs the job.
         transcript: SHA-256 of the runtime data or passport message.

@@ -259,6 +259,27 @@ def test_the_life_of_an_asset_and_a_job(cli: Cli, sealed: Path, tmp_path: Path) 
     assert job["grant_file"] == str(grant)
     assert GrantFile.read(grant).signed.content.purposes == ("inference",)
     assert cli.json("acme-scheduler", "job", "show", "slurm:1")["state"] == "open"
+    to_file = ("--grant-file", str(grant))
+    first = GrantFile.read(grant).signed.content
+    cli.json("acme-scheduler", "job", "extend", "slurm:1", "--for", "30m", *to_file)
+    extended = GrantFile.read(grant).signed.content
+    assert extended.not_after > first.not_after
+    assert extended.grant_id != first.grant_id
+    stopped = cli.json("acme-scheduler", "job", "preempt", "slurm:1")
+    assert (stopped["state"], stopped["revoked_leases"]) == ("preempted", 0)
+    again = cli.json("acme-scheduler", "job", "requeue", "slurm:1", "--for", "20m", *to_file)
+    assert (again["attempt"], again["revoked_leases"]) == (2, 0)
+    assert GrantFile.read(grant).signed.content.grant_id != extended.grant_id
+    budgets = ("--budget", "opens=3", "--budget", "tokens_served=9")
+    cli.json("acme-scheduler", "job", "authorize", "slurm:9", *wanted, "--purpose", "inference", *budgets)
+    shown = cli.json("acme-scheduler", "job", "show", "slurm:9")
+    assert [(use["budget"], use["scope"], use["limit"], use["spent"]) for use in shown["budgets"]] == [
+        ("opens", "job", 3, 0),
+        ("tokens_served", "job", 9, 0),
+    ]
+    code, _, err = cli("acme-scheduler", "job", "authorize", "slurm:8", *wanted, "--purpose", "x", "--budget", "opens")
+    assert code == 2
+    assert "NAME=NUMBER" in err
     ended = cli.json("acme-scheduler", "job", "end", "slurm:1")
     assert (ended["state"], ended["revoked_leases"]) == ("closed", 0)
 
