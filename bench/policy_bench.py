@@ -86,6 +86,12 @@ INPUT: dict[str, Any] = {
         "obligations": {"no_logits": {}, "no_egress": {}, "output_ceiling": {"tokens": 4_000_000}},
     },
     "holders": {"nodes": 33, "leases": 33},
+    "budgets": [
+        {"name": "key_seconds", "scope": "asset", "limit": 9_000_000, "spent": 1_000_000},
+        {"name": "tokens_served", "scope": "asset", "limit": 9_000_000, "spent": 1_000_000},
+        {"name": "opens", "scope": "job", "limit": 64, "spent": 33},
+    ],
+    "reporting": None,
     "node": {
         "node_id": "node-7",
         "state": "active",

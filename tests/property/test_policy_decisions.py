@@ -79,7 +79,7 @@ RELEASES = st.fixed_dictionaries(
                 "network": st.sampled_from(["", "none", "fabric", "egress"]),
             }
         ),
-        "job": st.fixed_dictionaries({"state": st.sampled_from(["open", "closed"]), "live_nodes": LISTS}),
+        "job": st.fixed_dictionaries({"state": st.sampled_from(["open", "preempted", "closed"]), "live_nodes": LISTS}),
         "asset": st.fixed_dictionaries(
             {
                 "asset": NAMES,
@@ -105,6 +105,18 @@ RELEASES = st.fixed_dictionaries(
             }
         ),
         "holders": st.none() | st.fixed_dictionaries({"nodes": TIMES, "leases": TIMES}),
+        "budgets": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "name": st.sampled_from(["key_seconds", "opens", "tokens_served"]),
+                    "scope": st.sampled_from(["asset", "job"]),
+                    "limit": TIMES,
+                    "spent": TIMES,
+                }
+            ),
+            max_size=2,
+        ),
+        "reporting": st.none() | st.fixed_dictionaries({"every": TIMES, "age": TIMES}),
         "node": st.none()
         | st.fixed_dictionaries(
             {
@@ -177,6 +189,8 @@ ALLOWED: dict[str, Any] = {
         "obligations": {"no_egress": {}},
     },
     "holders": {"nodes": 1, "leases": 2},
+    "budgets": [{"name": "opens", "scope": "asset", "limit": 2, "spent": 1}],
+    "reporting": {"every": 1, "age": 2},
     "node": {
         "node_id": "a",
         "state": "active",
@@ -235,6 +249,14 @@ def expected(document: dict[str, Any]) -> bool:
         most, holders = asset[ceiling], document["holders"]
         return most is None or (holders is not None and holders[name] <= most)
 
+    def left(budget: dict[str, Any]) -> bool:
+        # A renewal opens nothing again.
+        return (document["stage"] == "renew" and budget["name"] == "opens") or budget["spent"] < budget["limit"]
+
+    def reported() -> bool:
+        reporting = document["reporting"]
+        return document["stage"] != "renew" or reporting is None or reporting["age"] <= 2 * reporting["every"]
+
     def stands(site: dict[str, Any]) -> bool:
         place = site["jurisdiction"]
         return (
@@ -259,6 +281,8 @@ def expected(document: dict[str, Any]) -> bool:
         and all(permitted(f"{name}s", name) for name in ("project", "user", "stage", "image", "network"))
         and not ("no_egress" in asset["obligations"] and grant["network"] not in ("none", "fabric"))
         and (asset["retain_until"] is None or now < asset["retain_until"])
+        and all(left(budget) for budget in document["budgets"])
+        and reported()
     )
     if document["stage"] == "authorize":
         candidates = document["candidate_sites"]

@@ -10,6 +10,7 @@ from policy.inputs import (
     AreasInput,
     AssetInput,
     AttestationInput,
+    BudgetInput,
     DeviceInput,
     FindingInput,
     GrantInput,
@@ -79,6 +80,8 @@ def acquire() -> ReleaseInput:
             obligations={"no_logits": {}},
         ),
         holders=HoldersInput(nodes=2, leases=4),
+        budgets=(BudgetInput(name="opens", scope="asset", limit=9, spent=1),),
+        reporting=None,
         node=NodeInput(
             node_id="node-1", state="active", custody="installed", claimed_node_id="node-1", device_set_matches=True
         ),

@@ -29,7 +29,7 @@ def denied(tmp_path: Path, acquire: ReleaseInput) -> Path:
 def test_eval_allows(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["policy", "eval", "--pack", "release", str(document)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("allowed\npolicy release/2.0.0, digest ")
+    assert out.startswith("allowed\npolicy release/2.1.0, digest ")
     assert "lease_ceiling" in out
 
 

@@ -83,7 +83,7 @@ def test_the_release_pack_decides(release: PolicyEngine, acquire: ReleaseInput) 
         {"code": "re_attest", "params": {"seconds": 900}},
         {"code": "zeroise_on_end", "params": {}},
     ]
-    assert decision.policy_version == "release/2.0.0"
+    assert decision.policy_version == "release/2.1.0"
     closed = acquire.model_copy(update={"job": acquire.job.model_copy(update={"state": "closed"})})
     denied = release.evaluate(closed.to_input())
     assert not denied.allow
