@@ -52,7 +52,7 @@ def factory(make_factory: Callable[..., Factory]) -> Factory:
 def test_constraints_are_kept_and_shown(factory: Factory) -> None:
     full = {
         "sites": names("fra-1"),
-        "exposure": {"forbidden": ["CN"]},
+        "exposure": {"forbidden": ["FR"]},
         "retain_until": Timestamp(seconds=factory.clock() + 86_400),
         "assurance": 1,
         "node_ceiling": 3,
@@ -71,7 +71,7 @@ def test_constraints_are_kept_and_shown(factory: Factory) -> None:
         expected = type(asset.constraints)(**{name: value})
         assert getattr(asset.constraints, name) == getattr(expected, name), name
     assert asset.versions[0].constraints == asset.constraints
-    # Nothing is known of the law that reaches this site's operator, and the asset asks.
+    # The law that reaches this site's operator is the one that the asset rules out.
     assert refused(lambda: factory.authorize(ref, sites=["fra-1"], **DECLARED)).denied == ("NO_SITE_PERMITTED",)
 
 
