@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from calls import Refusal, add_client, read_refusal, refusal, rows
+from calls import Refusal, acquire_request, add_client, read_refusal, refusal, rows
 from factory import Factory, request_id
 from sqlalchemy import select
 
@@ -552,3 +552,34 @@ def test_leases_that_break_the_new_constraints_end_at_once(any_factory: Factory)
         assert live(apart)
     (because,) = {record.detail["because"] for record in records(factory, "lease.revoked")}
     assert because == "CONSTRAINTS_TIGHTENED"
+
+
+def test_no_lease_slips_past_a_tightening_that_races_it(any_factory: Factory) -> None:
+    """Whatever the order, no live lease remains that the constraints do not allow."""
+    factory = any_factory
+    for attempt in range(3):
+        ref = factory.register_asset(f"acme/raced{attempt}", allowed=("EU", "US"))
+        requests = [acquire_request(factory, "node-us", factory.authorize(ref), ref) for _ in range(6)]
+        owner, node = factory.stubs("acme-owner").assets, factory.stubs("node").leases
+        tightening = asset_service_pb2.ConstrainAssetRequest(
+            request_id=request_id(),
+            asset=ref.asset,
+            version=1,
+            constraints={"residency": {"allowed": [{"areas": ["EU"]}]}},  # type: ignore[arg-type]
+        )
+
+        def acquire(request: Any, node: Any = node) -> str:
+            try:
+                node.AcquireLease(request)
+            except grpc.RpcError as error:
+                return "refused" if read_refusal(error).denied else read_refusal(error).reason
+            return "granted"
+
+        with ThreadPoolExecutor(7) as pool:
+            outcomes = [pool.submit(acquire, request) for request in requests]
+            revoked = pool.submit(owner.ConstrainAsset, tightening).result().revoked_leases
+            found = [outcome.result() for outcome in outcomes]
+        assert set(found) <= {"granted", "refused"}
+        assert found.count("granted") == revoked
+        with factory.broker.read() as connection:
+            assert leases.live_covering(connection, [ref.asset], now=factory.clock()) == []

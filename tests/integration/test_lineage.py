@@ -473,8 +473,8 @@ def test_an_output_never_misses_a_lease_that_races_it(any_factory: Factory) -> N
                 output = AssetRef.parse(str(record.detail["output"])).asset
                 parents = {AssetRef.parse(text).asset for text in record.assets} - {output}
                 assert parents == inherited[int(output[-1])]
-                assert parents <= seen | {part.asset for part in parts}
-                assert {parts[0].asset} <= parents
+                # Records of one job are written under its lock, so that their order is the commits'.
+                assert parents == seen
 
 
 def test_the_sdk_registers_what_a_node_made(factory: Factory) -> None:
