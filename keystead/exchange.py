@@ -54,11 +54,14 @@ def exchange(url: str, *, body: bytes | None = None, seconds: float, limit: int)
         ExchangeError: there is no answer within these bounds.
     """
     connection, path = _connection(url, seconds)
-    closer = threading.Timer(seconds, _shut, (connection,))
+    sockets: list[socket.socket] = []
+    closer = threading.Timer(seconds, _shut, (connection, sockets))
     closer.daemon = True
     deadline = time.monotonic() + seconds
     try:
         closer.start()
+        connection.connect()
+        sockets.append(connection.sock)  # which the connection forgets where the answer ends with it
         connection.request("GET" if body is None else "POST", path, body, {"Accept-Encoding": "gzip, identity"})
         response = connection.getresponse()
         data = response.read(limit + 1)
@@ -66,6 +69,8 @@ def exchange(url: str, *, body: bytes | None = None, seconds: float, limit: int)
             raise ExchangeError(f"{url}: no answer within {seconds:g} s")
         if len(data) > limit:
             raise ExchangeError(f"{url}: an answer of more than {limit} bytes")
+        if response.length:  # http.client says nothing of it where a limit was given
+            raise ExchangeError(f"{url}: the answer ended {response.length} bytes early")
         if response.getheader("Content-Encoding", "identity").lower() == "gzip":
             data = _unzip(data, limit, url)
         return Reply(response.status, response.getheader("Content-Type", ""), data)
@@ -92,12 +97,12 @@ def _connection(url: str, seconds: float) -> tuple[http.client.HTTPConnection, s
     return http.client.HTTPSConnection(host, port, timeout=seconds, context=context), parts.path or "/"
 
 
-def _shut(connection: http.client.HTTPConnection) -> None:
+def _shut(connection: http.client.HTTPConnection, sockets: list[socket.socket]) -> None:
     """End whatever the other thread waits for: a read returns at once from a socket that was shut down."""
-    sock: socket.socket | None = connection.sock
-    if sock is not None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+    for sock in (*sockets, connection.sock):
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 def _unzip(data: bytes, limit: int, url: str) -> bytes:

@@ -1,7 +1,7 @@
-// Appender measures Tessera's POSIX driver: durable appends a second by concurrent callers, each waiting until its entry
+// Tessera measures Tessera's POSIX driver: durable appends a second by concurrent callers, each waiting until its entry
 // has a place in the log, and latency.
 //
-//	appender DIR CALLERS ENTRIES BATCH BATCH-MILLISECONDS ENTRY-BYTES
+//	tessera DIR CALLERS ENTRIES BATCH BATCH-MILLISECONDS ENTRY-BYTES
 package main
 
 import (
@@ -29,7 +29,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) != 6 {
-		return fmt.Errorf("usage: appender DIR CALLERS ENTRIES BATCH BATCH-MILLISECONDS ENTRY-BYTES")
+		return fmt.Errorf("usage: tessera DIR CALLERS ENTRIES BATCH BATCH-MILLISECONDS ENTRY-BYTES")
 	}
 	var numbers []int
 	for _, text := range args[1:] {
