@@ -58,7 +58,7 @@ ROOMS: Final[dict[str, Room]] = {
     "node": Room("keystead.cli.node", "app", "Enrol nodes by their hardware identities.", _FACTORY),
     "asset": Room("keystead.cli.lineage", "app", "Register models and datasets, their rules and keys.", _FACTORY),
     "job": Room("keystead.cli.job", "app", "Authorize jobs, look at them, end them.", _FACTORY),
-    "audit": Room("keystead.cli.audit_lineage", "app", "Ask the log who used what; prove and verify it.", _FACTORY),
+    "audit": Room("keystead.cli.audit_export", "app", "Ask the log who used what; prove and verify it.", _FACTORY),
     "evidence": Room("keystead.cli.evidence", "app", "Verify and inspect attestation evidence.", _OFFLINE),
     "reference": Room("keystead.cli.reference", "app", "Sign and check reference values and advisories.", _OFFLINE),
     "policy": Room("keystead.cli.policy", "app", "Check, test, build and evaluate Rego policies.", _OFFLINE),
