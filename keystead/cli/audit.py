@@ -323,7 +323,8 @@ def _verify_bundle(
         raise UsageError("--checkpoint: a bundle proves consistency with one older checkpoint; give one")
     bundle = ProofBundle.parse(read_file(file, "FILE"))
     result = verify_bundle(bundle, verifier, known=known[0] if known else None, receipt=receipt)
-    witnesses.require(bundle.checkpoint)
+    if result.ok:  # what is wrong otherwise is shown below
+        witnesses.require(bundle.checkpoint)
     if as_json:
         output.print_json(_bundle_json(bundle.index, result))
     else:
@@ -348,7 +349,8 @@ def _verify_database(
 
     with snapshot(database) as connection, _progress() as progress:
         result = verify_log(connection, verifier, known=known, progress=progress)
-        newest_checkpoint(connection, witnesses)
+        if result.ok:
+            newest_checkpoint(connection, witnesses)
     if as_json:
         output.print_json(_log_json(result))
     else:

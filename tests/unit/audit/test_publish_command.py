@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, update
 
 from audit.cosignature import Cosigner, WitnessKey
 from audit.note import NoteSigner
@@ -83,6 +83,18 @@ def test_a_quorum_is_asked_for(log, engine, tmp_path, capsys):
     for what in (["--tiles", public, "--key", key], [tmp_path / "proof.json", "--key", key], log):
         assert call(capsys, "verify", *what, *both, "--quorum", "1")[0] == 0
         assert call(capsys, "verify", *what, *both)[0] == 1
+
+
+def test_what_is_wrong_otherwise_is_shown_first(log, engine, tmp_path, capsys):
+    with engine.begin() as connection:
+        bundle = json.loads(build(connection, 3).to_bytes())
+        connection.execute(delete(AUDIT_CHECKPOINT))
+    (tmp_path / "proof.json").write_text(json.dumps(bundle | {"checkpoint": "no checkpoint\n"}))
+    for options in ([], ["--witness", Cosigner.generate("w").key]):
+        code, out, _ = call(capsys, "verify", tmp_path / "proof.json", "--key", log[3], *options, "--json")
+        assert (code, json.loads(out)["problems"][0]["code"]) == (1, "CHECKPOINT_ALTERED")
+        code, out, _ = call(capsys, "verify", *log, *options, "--json")
+        assert (code, json.loads(out)["problems"][0]["code"]) == (1, "CHECKPOINT_MISSING")
 
 
 @pytest.mark.parametrize(
