@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select
 
 from audit.cosignature import WitnessPolicy
 from audit.envelope import Leaf
@@ -185,12 +185,6 @@ def _conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
         conditions.append(entry.time < wanted.end_time)
     if wanted.alive_at is not None:
         conditions += _alive(wanted.alive_at)
-    if wanted.asset is not None:
-        asset = AUDIT_ENTRY_ASSET.c
-        named = [asset.entry_id == entry.id, asset.asset == wanted.asset]
-        if wanted.version is not None:
-            named.append(asset.version == wanted.version)
-        conditions.append(exists().where(*named))
     if wanted.hardware is not None:
         hardware = AUDIT_ENTRY_HARDWARE.c
         conditions.append(exists().where(hardware.entry_id == entry.id, hardware.hardware == wanted.hardware))
@@ -241,12 +235,43 @@ def newest(connection: Connection, wanted: Filter, *, limit: int) -> Page:
         LogCorruptError: an entry that would be shown is not what was appended.
     """
     _check_limit(limit)
-    conditions = [AUDIT_ENTRY.c.leaf_index.is_not(None), *_conditions(wanted)]
-    rows = connection.execute(
-        select(*_COLUMNS).where(*conditions).order_by(AUDIT_ENTRY.c.leaf_index.desc()).limit(limit)
-    ).all()
+    fitting, order = _fitting(wanted)
+    rows = connection.execute(fitting.order_by(order.desc()).limit(limit)).all()
     entries = tuple(_entry(row) for row in reversed(rows))
     return Page(entries, "")
+
+
+def _fitting(wanted: Filter) -> tuple[Select[Any], ColumnElement[Any]]:
+    """The sequenced entries that fit, and the column to order them by.
+
+    An asset's entries are numbered in the order of the log, so those of one asset are read by that index: neither an
+    asset that hardly any entry names nor one that most of them name makes the database look through the log.
+    """
+    found = select(*_COLUMNS).where(AUDIT_ENTRY.c.leaf_index.is_not(None), *_conditions(wanted))
+    if wanted.asset is None:
+        return found, AUDIT_ENTRY.c.leaf_index
+    named, twin = AUDIT_ENTRY_ASSET.c, AUDIT_ENTRY_ASSET.alias("twin").c
+    found = found.join_from(AUDIT_ENTRY_ASSET, AUDIT_ENTRY, named.entry_id == AUDIT_ENTRY.c.id)
+    found = found.where(named.asset == wanted.asset, named.counter.is_not(None))
+    if wanted.version is not None:
+        return found.where(named.version == wanted.version), named.counter
+    # An entry may name two versions of the asset; it is found by the first.
+    again = exists().where(twin.entry_id == named.entry_id, twin.asset == named.asset, twin.counter < named.counter)
+    return found.where(~again), named.counter
+
+
+def _behind(wanted: Filter, index: int) -> Sequence[ColumnElement[bool]]:
+    """What is true of the entries behind the one at `index`; by the asset's numbering, too, where one was asked for."""
+    behind = AUDIT_ENTRY.c.leaf_index > index
+    if wanted.asset is None:
+        return (behind,)
+    last, entry = AUDIT_ENTRY_ASSET.alias("last").c, AUDIT_ENTRY.alias("at").c
+    number = (
+        select(func.coalesce(func.max(last.counter), 0))
+        .where(last.entry_id == entry.id, last.asset == wanted.asset, entry.leaf_index == index)
+        .scalar_subquery()
+    )
+    return behind, AUDIT_ENTRY_ASSET.c.counter > number
 
 
 def _check_limit(limit: int) -> None:
@@ -268,15 +293,13 @@ def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, 
         LogCorruptError: an entry that would be shown is not what was appended.
     """
     _check_limit(limit)
-    conditions = [AUDIT_ENTRY.c.leaf_index.is_not(None), *_conditions(wanted)]
+    fitting, order = _fitting(wanted)
     if cursor:
         match = _CURSOR.match(cursor)
         if not match or match[2] != wanted.digest():
             raise QueryError("cursor: not one that this filter's last page ended with; begin again without it")
-        conditions.append(AUDIT_ENTRY.c.leaf_index > int(match[1]))
-    rows = connection.execute(
-        select(*_COLUMNS).where(*conditions).order_by(AUDIT_ENTRY.c.leaf_index).limit(limit + 1)
-    ).all()
+        fitting = fitting.where(*_behind(wanted, int(match[1])))
+    rows = connection.execute(fitting.order_by(order).limit(limit + 1)).all()
     entries = tuple(_entry(row) for row in rows[:limit])
     more = len(rows) > limit
     return Page(entries, cursor_after(wanted, entries[-1].index) if more else "")

@@ -254,3 +254,31 @@ def test_the_newest(filled: Engine) -> None:
 def test_instants_that_no_record_has(name: str, value: int) -> None:
     with pytest.raises(QueryError, match=name):
         Filter(**{name: value})
+
+
+def test_an_assets_entries_page_by_page(any_engine: Engine, make_log: MakeLog, record: Build) -> None:
+    """Entries that name two versions of it are found once; every page begins where the last one ended."""
+    sequencer = make_log(any_engine)
+    named = [["acme/x@1", "acme/x@2"], ["acme/y@1"], ["acme/x@2"], ["acme/x@1", "acme/y@1"], ["acme/y@2"], ["acme/x@3"]]
+    with any_engine.begin() as connection:
+        append_many(connection, [record(number, assets=assets) for number, assets in enumerate(named)])
+    sequencer.run_once(NOW)
+    for wanted, expected in (
+        (Filter(asset="acme/x"), [0, 2, 3, 5]),
+        (Filter(asset="acme/x", version=2), [0, 2]),
+        (Filter(asset="acme/x", node="node-0"), [0, 3]),
+        (Filter(asset="acme/y"), [1, 3, 4]),
+    ):
+        seen, cursor = [], ""
+        with any_engine.begin() as connection:
+            while True:
+                page = query(connection, wanted, limit=1, cursor=cursor)
+                seen += [entry.index for entry in page.entries]
+                cursor = page.next_cursor
+                if not cursor:
+                    break
+            assert seen == expected
+            assert [entry.index for entry in newest(connection, wanted, limit=2).entries] == expected[-2:]
+            # A cursor behind an entry that does not fit, too.
+            page = query(connection, wanted, cursor=cursor_after(wanted, 2))
+            assert [entry.index for entry in page.entries] == [index for index in expected if index > 2]
