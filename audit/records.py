@@ -82,6 +82,7 @@ class Kind(StrEnum):
     LEASE_EXPIRED = "lease.expired"
     LEASE_REVOKED = "lease.revoked"
     USAGE_REPORTED = "usage.reported"
+    PLACEMENT_READ = "placement.read"
     REQUESTS_REFUSED = "requests.refused"
     AUDIT_READ = "audit.read"
     AUDIT_ERASED = "audit.erased"

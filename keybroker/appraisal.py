@@ -9,14 +9,14 @@ from sqlalchemy import Connection
 from attestation.composite import NodeEvidence
 from audit.log import append
 from audit.records import Kind, Record, Result
-from keybroker import challenge
+from keybroker import challenge, last_appraisal
 from keybroker.broker import Broker, actor
 from keybroker.clones import raise_cloned
 from keybroker.denial import DeniedError, Reason, ordered
 from keybroker.principals import Principal
 from keybroker.proof import Proof, appraise
 from keybroker.store.schema import Custody, NodeState
-from keystead.binding import grant_digest, sha256
+from keystead.binding import BindingError, JobGrant, grant_digest, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ def appraise_node(
     with broker.read() as connection:
         proof = appraise(broker, connection, evidence=evidence, runtime_data=runtime_data, grant=digest, now=now)
     node = proof.standing.node
+    tenant = _tenant(grant)
     reasons = [*proof.reasons]
     if node is not None and node.state is not NodeState.ACTIVE:
         reasons.append(
@@ -78,9 +79,11 @@ def appraise_node(
         raise_cloned(broker, standing=proof.standing, present=proof.present, caller=caller, now=now)
         codes = sorted({reason.code for reason in refused})
         admitted = proof.present or broker.refusals.admit(Kind.APPRAISAL, caller=caller, codes=codes, now=now)
-        entry = _remember(broker, proof=proof, caller=caller, reasons=refused, now=now) if admitted else b""
+        entry = b""
+        if admitted:
+            entry = _remember(broker, proof=proof, caller=caller, reasons=refused, tenant=tenant, now=now)
         raise DeniedError(refused, record_hash=entry)
-    _remember(broker, proof=proof, caller=caller, reasons=(), now=now)
+    _remember(broker, proof=proof, caller=caller, reasons=(), tenant=tenant, now=now)
     return Appraisal(
         result=proof.result,
         expires_at=now + broker.config.attestation.result_seconds,
@@ -89,7 +92,25 @@ def appraise_node(
     )
 
 
-def _remember(broker: Broker, *, proof: Proof, caller: Principal, reasons: tuple[Reason, ...], now: int) -> bytes:
+def _tenant(grant: bytes | None) -> str | None:
+    """Whose job the node was started for, as the grant says that the evidence names; empty where it is no grant."""
+    if grant is None:
+        return None
+    try:
+        return JobGrant.parse(grant).tenant
+    except BindingError:
+        return ""
+
+
+def _remember(
+    broker: Broker,
+    *,
+    proof: Proof,
+    caller: Principal,
+    reasons: tuple[Reason, ...],
+    tenant: str | None,
+    now: int,
+) -> bytes:
     node, site = proof.standing.node, proof.standing.site
     record = Record.build(
         kind=Kind.APPRAISAL,
@@ -108,6 +129,7 @@ def _remember(broker: Broker, *, proof: Proof, caller: Principal, reasons: tuple
 
     def unit(connection: Connection) -> bytes:
         proof.basis.put(connection, (), now=now)
+        last_appraisal.remember(connection, proof, tenant=tenant, now=now)
         return append(connection, record).entry_hash
 
     return broker.commit(unit)

@@ -307,9 +307,18 @@ class Broker:
                 "reference_values_digest": "" if source is None else source.digest.hex(),
                 "advisories_digest": tuple(table.source.digest.hex() for table in self.trust.reference.advisories),
                 "reference_values_unsigned": bool(self.trust.unsigned),
+                **self._tenant_policies(),
             },
         )
         self.commit(lambda connection: append(connection, record))
+
+    def _tenant_policies(self) -> dict[str, tuple[str, ...]]:
+        """Which tenants have policies of their own, as ``tenant=digest``, and which of these cannot be used."""
+        named = tuple(f"{name}={policies.digest}" for name, policies in self.policies.tenants.items())
+        unusable = tuple(sorted(self.policies.unusable))
+        return ({"tenants_policy_digest": named} if named else {}) | (
+            {"unusable_policies": unusable} if unusable else {}
+        )
 
     def receipt(self, *, entry_hash: bytes, at: int) -> Receipt:
         """The log's signed promise for an entry that is committed."""

@@ -72,12 +72,29 @@ class AttestationSection(_Section):
     result_seconds: Annotated[int, Field(ge=10, le=86_400)] = 300
 
 
-class PolicySection(_Section):
-    """Which compiled packs decide (the shipped ones where None), and the settings that they read as data."""
+class TenantPolicySection(_Section):
+    """What one tenant's policies add to the factory's, which they cannot loosen.
+
+    `appraisal` and `release` name a compiled pack, or a directory of Rego that `opa` compiles at the start. `settings`
+    are laid over the factory's, for this tenant's layer only; where they stand without a pack, the factory's own pack
+    is asked once more with them.
+    """
 
     appraisal: str | None = None
     release: str | None = None
     settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class PolicySection(_Section):
+    """Which compiled packs decide (the shipped ones where None), and the settings that they read as data.
+
+    They are the floor: `tenants`, by name, may add what holds for one tenant besides.
+    """
+
+    appraisal: str | None = None
+    release: str | None = None
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    tenants: dict[Annotated[str, Field(pattern=_NAME)], TenantPolicySection] = Field(default_factory=dict)
 
 
 class AuthoritySection(_Section):

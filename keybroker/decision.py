@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 from sqlalchemy import Connection
 
@@ -46,9 +46,10 @@ from policy.inputs import (
     ReportingInput,
     SiteInput,
 )
+from policy.layers import TenantLayer
 
-Stage: TypeAlias = Literal["authorize", "acquire", "renew"]
-"""When the release policy is asked."""
+Stage: TypeAlias = Literal["authorize", "plan", "acquire", "renew"]
+"""When the release policy is asked; at ``plan`` the answer is only told (`keybroker.placement`)."""
 
 Scope: TypeAlias = Literal["asset", "job"]
 """Who set a budget: the asset's owner, over all jobs, or the scheduler, for the job."""
@@ -64,6 +65,30 @@ _CACHED: Final = 4096
 
 _RESTATED: Final = frozenset({"ATTESTATION_DENIED", "ATTESTATION_STATUS", "DEVICE_SET_MISMATCH"})
 """Denials of the release policy that only sum up what speaks against the node."""
+
+
+class Appraised(Protocol):
+    """What is known of a node that is asked about; `keybroker.proof.Proof` is what one has just proven."""
+
+    @property
+    def claimed_node_id(self) -> str:
+        """What the node says its name is."""
+
+    @property
+    def matches(self) -> bool:
+        """The proven identities are exactly the enrolled set of the node."""
+
+    @property
+    def attestation(self) -> AttestationInput | None:
+        """What the appraisal decided, as the release policy sees it; None where there is none."""
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Everything that speaks against the node by itself."""
+
+    @property
+    def document(self) -> bytes:
+        """The appraisal policy's canonical input; empty where it is not at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,13 +325,38 @@ def take_snapshot(
     issued = jobs.find_issued(connection, grant.grant_id)
     if issued is None or (signed is not None and issued.digest != sha256(signed.grant)):
         raise NotFoundError("job", grant.grant_id)
-    job = jobs.get(connection, issued.job)
+    return snapshot_for(
+        connection,
+        jobs.get(connection, issued.job),
+        attempt=issued.attempt,
+        refs=refs,
+        node=node,
+        site=site,
+        now=now,
+        lease=lease,
+    )
+
+
+def snapshot_for(
+    connection: Connection,
+    job: JobRow,
+    *,
+    attempt: int,
+    refs: Sequence[AssetRef],
+    node: NodeRow | None,
+    site: SiteRow | None,
+    now: int,
+    lease: LeaseRow | None = None,
+) -> Snapshot:
+    """What to decide on about a grant of `job`'s `attempt` and a node of `site`; neither need be there yet."""
     found = assets.find_with_versions(connection, refs)
+    # Another tenant's asset is not there: what is asked of the store from here on must not depend on it either.
+    found = {ref: pair for ref, pair in found.items() if pair[0].tenant == job.tenant}
     of_job = job_budgets(job.budgets)
     budgeted = [ref for ref, (_, version) in found.items() if limits(version, of_job)]
     return Snapshot(
         job=job,
-        superseded=issued.attempt != job.attempt,
+        superseded=attempt != job.attempt,
         live_nodes=leases.live_nodes(connection, job.grant_id, now=now),
         assets=found,
         holders={name: leases.holders(connection, name, now=now) for name in _limited(found)},
@@ -325,7 +375,7 @@ def decide(
     stage: Stage,
     grant: JobGrant,
     refs: Sequence[AssetRef],
-    proof: Proof,
+    proof: Appraised,
     snapshot: Snapshot,
     now: int,
     lease_id: str = "",
@@ -336,6 +386,7 @@ def decide(
     inputs: list[bytes] = []
     node = snapshot.node
     of_job = job_budgets(snapshot.job.budgets)
+    policies = broker.policies.of(grant.tenant)
     for ref in refs:
         asset, version = snapshot.assets.get(ref, (None, None))
         if asset is None or version is None or asset.tenant != grant.tenant:
@@ -367,7 +418,7 @@ def decide(
                 state=node.state.value,
                 custody=node.custody.value,
                 claimed_node_id=proof.claimed_node_id,
-                device_set_matches=proof.standing.matches,
+                device_set_matches=proof.matches,
             ),
             site=snapshot.site,
             attestation=proof.attestation,
@@ -375,9 +426,10 @@ def decide(
             now=now,
         )
         inputs.append(document)
-        decision = broker.policies.release.evaluate_bytes(document)
+        decision = policies.release.evaluate_bytes(document)
         reasons += from_denials(decision.deny)
         obligations += decision.obligations
+    reasons += _tenant_appraisal(policies.appraisal, proof)
     if proof.reasons:
         # What the proof says by itself, and more exactly, is not said twice.
         reasons = [reason for reason in reasons if reason.code not in _RESTATED]
@@ -394,6 +446,27 @@ def _superseded(snapshot: Snapshot) -> Reason:
         "The job was requeued since: grants of former attempts are worth nothing",
         "use the grant that RequeueJob returned",
     )
+
+
+def _tenant_appraisal(layer: TenantLayer | None, proof: Appraised) -> list[Reason]:
+    """What a tenant's own appraisal policy holds against the node besides the factory's."""
+    if layer is None or proof.attestation is None:
+        return []
+    if not proof.document:
+        return [
+            Reason(
+                "TENANT_APPRAISAL_NEEDS_EVIDENCE",
+                "attestation",
+                "evidence, or an appraisal whose input is at hand",
+                "neither",
+                "A tenant's own appraisal policy judges evidence, not what the factory's policy made of it",
+                "acquire the lease with evidence",
+            )
+        ]
+    # The pack may have begun as a copy of the factory's, whose reasons are in the proof: they are said once.
+    said = {(reason.code, reason.field, reason.expected, reason.actual) for reason in proof.reasons}
+    found = from_denials(layer.decide(proof.document).deny)
+    return [reason for reason in found if (reason.code, reason.field, reason.expected, reason.actual) not in said]
 
 
 def _limited(found: Mapping[AssetRef, tuple[AssetRow, AssetVersionRow]]) -> list[str]:

@@ -63,6 +63,16 @@ def ordered(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
     return tuple(sorted(set(reasons)))
 
 
+def at_most(reasons: Iterable[Reason], most: int) -> tuple[Reason, ...]:
+    """Up to `most` of `reasons`, sorted: the first of each code before any comes again."""
+    known: set[str] = set()
+    ranked = []
+    for reason in sorted(set(reasons)):
+        ranked.append((reason.code in known, reason))
+        known.add(reason.code)
+    return tuple(sorted(reason for _, reason in sorted(ranked)[:most]))
+
+
 class DeniedError(KeybrokerError):
     """The decision is no.
 

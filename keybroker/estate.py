@@ -18,7 +18,7 @@ from keybroker.leases import revoke_all, revoke_held
 from keybroker.principals import Principal
 from keybroker.site_record import KIND, SiteRecord
 from keybroker.statements import Authorities, Statement, verify
-from keybroker.store import leases, nodes, sites
+from keybroker.store import leases, node_attestations, nodes, sites
 from keybroker.store.leases import Holding
 from keybroker.store.nodes import CPU_SLOT, DeviceRow, NodeRow
 from keybroker.store.schema import Custody, NodeState, SiteState
@@ -523,6 +523,7 @@ def change_devices(
         nodes.retire_device(connection, node_id, present[slot].identity, now=now)
     for device in added:
         nodes.add_device(connection, before, device)
+    node_attestations.forget(connection, node_id)  # it was another set of devices that attested
     row = nodes.get(connection, node_id)
     revoked = _revoke_of(connection, node_id, caller=caller, because="NODE_DEVICES_CHANGED", now=now)
     _append_change(

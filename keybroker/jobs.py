@@ -38,6 +38,7 @@ from keybroker.errors import InvalidRequestError, NotFoundError, StateConflictEr
 from keybroker.grants import SignedGrant, sign
 from keybroker.leases import revoke_held
 from keybroker.obligations import merge_obligations
+from keybroker.policies import TenantPolicies
 from keybroker.principals import Principal
 from keybroker.store import assets, documents, jobs, leases, nodes, sites
 from keybroker.store.budgets import spent
@@ -145,6 +146,55 @@ def authorize(
         NotFoundError: no such node or site.
     """
     now = broker.clock()
+    grant, row = proposed(
+        broker,
+        caller=caller,
+        job_uid=job_uid,
+        refs=refs,
+        purposes=purposes,
+        node_ids=node_ids,
+        site_ids=site_ids,
+        node_ceiling=node_ceiling,
+        not_after=not_after,
+        not_before=not_before,
+        project=project,
+        user=user,
+        stage=stage,
+        image=image,
+        network=network,
+        budgets=budgets,
+        now=now,
+    )
+    return _decide(broker, caller=caller, kind=Kind.JOB_AUTHORIZED, grant=grant, row=row, before=None, now=now)
+
+
+def proposed(
+    broker: Broker,
+    *,
+    caller: Principal,
+    job_uid: str,
+    refs: Sequence[AssetRef],
+    purposes: Sequence[str],
+    node_ids: Sequence[str],
+    site_ids: Sequence[str],
+    node_ceiling: int,
+    not_after: int,
+    now: int,
+    not_before: int | None = None,
+    project: str = "",
+    user: str = "",
+    stage: str = "",
+    image: str = "",
+    network: str = "",
+    budgets: Mapping[str, int] = NO_BUDGETS,
+) -> tuple[JobGrant, JobRow]:
+    """What a job asks for, checked by itself, and the job as it would stand; `judge` says whether it may.
+
+    Arguments as `authorize`.
+
+    Raises:
+        InvalidRequestError: a field is missing or malformed.
+    """
     grant = JobGrant(
         broker=broker.name,
         grant_id=_grant_id(),
@@ -179,7 +229,7 @@ def authorize(
         created_at=now,
         budgets=_budgets(budgets),
     )
-    return _decide(broker, caller=caller, kind=Kind.JOB_AUTHORIZED, grant=grant, row=row, before=None, now=now)
+    return grant, row
 
 
 def extend(broker: Broker, *, caller: Principal, job_uid: str, not_after: int) -> Authorization:
@@ -279,18 +329,85 @@ def _decide(
         DeniedError: no; it has every reason, and its record is committed.
         NotFoundError: no such node or site.
     """
+    judged = judge(broker, grant, row, going_on=kind is Kind.JOB_EXTENDED, now=now)
+    of_job = job_budgets(row.budgets)
+    record = Record.build(
+        kind=Kind.JOB_REFUSED if judged.reasons else kind,
+        time=now,
+        actor=actor(caller),
+        tenant=grant.tenant,
+        job=grant.job_uid,
+        assets=judged.own,
+        policy_digest=judged.policies.digest,
+        input_digest=sha256(documents.decision_index(appraisal=b"", release=judged.inputs)).hex(),
+        result=Result.DENIED if judged.reasons else Result.ALLOWED,
+        reasons=tuple(sorted({reason.code for reason in judged.reasons})),
+        detail={
+            "grant": grant.grant_id,
+            "purposes": grant.purposes,
+            "nodes": grant.nodes,
+            "sites": grant.sites,
+            "node_ceiling": grant.node_ceiling,
+            "not_before": grant.not_before,
+            "not_after": grant.not_after,
+            **{name: value for name in _DECLARED if (value := getattr(grant, name))},
+            **({"image_digest": grant.image} if grant.image else {}),
+            **({"budgets": tuple(f"{name}={limit}" for name, limit in sorted(of_job.items()))} if of_job else {}),
+            **({} if before is None else {"attempt": row.attempt, "asked": kind.value}),
+            **judged.policies.detail(),
+        },
+    )
+    if judged.reasons:
+
+        def remember(connection: Connection) -> bytes:
+            documents.put_decision(connection, appraisal=b"", release=judged.inputs, now=now)
+            return append(connection, record).entry_hash
+
+        raise DeniedError(judged.reasons, record_hash=broker.commit(remember))
+    signed = sign(grant, broker.keys.grant)
+    row = replace(row, grant=signed.grant, signature=signed.signature, signing_key_id=signed.key_id)
+    return Authorization(grant, signed, row, before, record, judged.inputs, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the release policy says of a job before there is a node.
+
+    Attributes:
+        reasons: why not; empty where the job may have its grant.
+        own: the assets that it names and that are its tenant's, as records have them.
+        inputs: what the policy was asked.
+        policies: by which it was decided.
+    """
+
+    reasons: tuple[Reason, ...]
+    own: tuple[str, ...]
+    inputs: tuple[bytes, ...]
+    policies: TenantPolicies
+
+
+def judge(broker: Broker, grant: JobGrant, row: JobRow, *, now: int, going_on: bool = False) -> Judged:
+    """Decide whether a job may have `grant`; a job that is `going_on` opens nothing again.
+
+    Raises:
+        NotFoundError: no such node or site.
+    """
     reasons: list[Reason] = []
     inputs: list[bytes] = []
     of_job = job_budgets(row.budgets)
+    policies = broker.policies.of(grant.tenant)
     with broker.read() as connection:
         candidates = _candidates(connection, grant)
         rows = assets.find_all_named(connection, {ref.asset for ref in grant.assets})
-        versions = assets.find_versions(connection, grant.assets)
+        found = assets.find_versions(connection, grant.assets)
+        # Another tenant's asset is not there: what is asked of the store from here on must not depend on it either.
+        rows = {name: asset for name, asset in rows.items() if asset.tenant == grant.tenant}
+        versions = {ref: version for ref, version in found.items() if ref.asset in rows}
         uses = spent(connection, versions, job=row.grant_id)
     granted: dict[str, Constraints] = {}
     for ref in grant.assets:
         asset, version = rows.get(ref.asset), versions.get(ref)
-        if asset is None or version is None or asset.tenant != grant.tenant:
+        if asset is None or version is None:
             reasons.append(unknown_asset(ref))
             continue
         document = release_input(
@@ -304,8 +421,7 @@ def _decide(
             budgeted=[
                 item
                 for item in budget_inputs(ref, version, job=row.grant_id, budgets_of_job=of_job, uses=uses)
-                # A job that goes on opens nothing again.
-                if kind is not Kind.JOB_EXTENDED or item.name != "opens"
+                if not going_on or item.name != "opens"
             ],
             reporting=None,
             node=None,
@@ -317,47 +433,12 @@ def _decide(
         )
         granted[str(ref)] = parsed(version.constraints)
         inputs.append(document)
-        decision = broker.policies.release.evaluate_bytes(document)
+        decision = policies.release.evaluate_bytes(document)
         reasons += from_denials(decision.deny)
         reasons += merge_obligations(decision.obligations)[1]
     reasons += _conflicts(granted, broker.policies.jurisdictions)
-    refused = ordered(reasons)
-
-    record = Record.build(
-        kind=Kind.JOB_REFUSED if refused else kind,
-        time=now,
-        actor=actor(caller),
-        tenant=grant.tenant,
-        job=grant.job_uid,
-        assets=tuple(str(ref) for ref in grant.assets if ref.asset in rows and rows[ref.asset].tenant == grant.tenant),
-        policy_digest=broker.policies.release.digest,
-        input_digest=sha256(documents.decision_index(appraisal=b"", release=inputs)).hex(),
-        result=Result.DENIED if refused else Result.ALLOWED,
-        reasons=tuple(sorted({reason.code for reason in refused})),
-        detail={
-            "grant": grant.grant_id,
-            "purposes": grant.purposes,
-            "nodes": grant.nodes,
-            "sites": grant.sites,
-            "node_ceiling": grant.node_ceiling,
-            "not_before": grant.not_before,
-            "not_after": grant.not_after,
-            **{name: value for name in _DECLARED if (value := getattr(grant, name))},
-            **({"image_digest": grant.image} if grant.image else {}),
-            **({"budgets": tuple(f"{name}={limit}" for name, limit in sorted(of_job.items()))} if of_job else {}),
-            **({} if before is None else {"attempt": row.attempt, "asked": kind.value}),
-        },
-    )
-    if refused:
-
-        def remember(connection: Connection) -> bytes:
-            documents.put_decision(connection, appraisal=b"", release=inputs, now=now)
-            return append(connection, record).entry_hash
-
-        raise DeniedError(refused, record_hash=broker.commit(remember))
-    signed = sign(grant, broker.keys.grant)
-    row = replace(row, grant=signed.grant, signature=signed.signature, signing_key_id=signed.key_id)
-    return Authorization(grant, signed, row, before, record, tuple(inputs), now)
+    own = tuple(str(ref) for ref in grant.assets if ref.asset in rows)
+    return Judged(ordered(reasons), own, tuple(inputs), policies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,16 @@ class Proof:
     reasons: tuple[Reason, ...]
     result: str
 
+    @property
+    def matches(self) -> bool:
+        """The proven identities are exactly the enrolled set of the node."""
+        return self.standing.matches
+
+    @property
+    def document(self) -> bytes:
+        """The appraisal policy's canonical input; empty where a passport was presented."""
+        return self.basis.document
+
 
 def appraise(
     broker: Broker, connection: Connection, *, evidence: NodeEvidence, runtime_data: bytes, grant: bytes, now: int

@@ -104,8 +104,8 @@ def appraisal(broker: Broker, *, caller: Principal, entry: int | bytes) -> Packa
     )
     with broker.read() as connection:
         try:
-            index = query.find(connection, entry) if isinstance(entry, bytes) else entry
-            record = query.get(connection, index).record()
+            found = query.get_by_hash(connection, entry) if isinstance(entry, bytes) else query.get(connection, entry)
+            index, record = found.index, found.record()
         except EntryNotFoundError:
             if caller.tenant is None:
                 raise

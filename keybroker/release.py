@@ -253,7 +253,7 @@ def _commit_lease(
             hpke_key=proof.hpke_key,
             signing_key=proof.signing_key,
             assets=tuple(sorted(str(ref) for ref in refs)),
-            policy_digest=bytes.fromhex(broker.policies.release.digest),
+            policy_digest=bytes.fromhex(broker.policies.of(grant.tenant).digest),
             state=LeaseState.LIVE,
             granted_at=now,
             expires_at=expires_at,

@@ -14,6 +14,7 @@ from keybroker.decision import (
     Verdict,
 )
 from keybroker.denial import DeniedError, Reason
+from keybroker.last_appraisal import remember
 from keybroker.principals import Principal
 from keybroker.proof import Proof
 from keystead.binding import (
@@ -39,6 +40,7 @@ def release_record(
 ) -> Record:
     """The record of a release, or of its refusal where there are `reasons`; `put_record` writes it."""
     node, site = proof.standing.node, proof.standing.site
+    policies = broker.policies.of(grant.tenant)
     detail: dict[str, str | int | bool | tuple[str, ...]] = {
         "grant": grant.grant_id,
         "purposes": grant.purposes,
@@ -46,6 +48,7 @@ def release_record(
         "transcript_digest": proof.transcript.hex(),
         "appraisal_policy_digest": broker.policies.appraisal.digest,
         "scheduler": grant.scheduler,
+        **policies.detail(),
     }
     if grant.user:
         detail["user"] = grant.user
@@ -61,8 +64,9 @@ def release_record(
         hardware=proof.standing.hardware,
         site=None if site is None else site.site_id,
         jurisdiction=None if site is None else site.jurisdiction,
-        assets=tuple(str(ref) for ref in refs),
-        policy_digest=broker.policies.release.digest,
+        # Who asks for another tenant's assets leaves no trace beside them.
+        assets=tuple(str(ref) for ref in refs if ref.asset.partition("/")[0] == grant.tenant),
+        policy_digest=policies.digest,
         input_digest=sha256(proof.basis.index(verdict.documents)).hex(),
         result=Result.DENIED if reasons else Result.ALLOWED,
         reasons=tuple(sorted({reason.code for reason in reasons})),
@@ -74,6 +78,7 @@ def release_record(
 def put_record(connection: Connection, record: Record, *, proof: Proof, verdict: Verdict, now: int) -> bytes:
     """Store a record and what it was decided on; the entry's hash."""
     proof.basis.put(connection, verdict.documents, now=now)
+    remember(connection, proof, tenant=record.tenant, now=now)
     return append(connection, record).entry_hash
 
 

@@ -191,7 +191,7 @@ def _commit_renewal(
             transcript=proof.transcript,
             hpke_key=proof.hpke_key,
             signing_key=proof.signing_key,
-            policy_digest=bytes.fromhex(broker.policies.release.digest),
+            policy_digest=bytes.fromhex(broker.policies.of(grant.tenant).digest),
             renewed_at=now,
             expires_at=expires_at,
             next_nonce=next_nonce,

@@ -237,10 +237,11 @@ class ReleaseInput(Document):
     """Input of the ``release`` pack: may this job have this asset's key on this node, now?
 
     At stage ``authorize`` there is no node: `node`, `site` and `attestation` are null, and `candidate_sites` lists the
-    sites where the job may run (null where that is not known).
+    sites where the job may run (null where that is not known). At stage ``plan`` the broker asks on somebody's behalf
+    what it would decide at ``acquire``, about what the node proved last; a pack must not answer otherwise.
     """
 
-    stage: Literal["authorize", "acquire", "renew"]
+    stage: Literal["authorize", "plan", "acquire", "renew"]
     now: Seconds
     grant: GrantInput
     job: JobInput

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypedDict
 
 import rfc8785
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -228,6 +228,49 @@ def usage_report(message: lease_service_pb2.ReportUsageRequest) -> UsageReport:
             for index, use in enumerate(message.uses)
         ),
         signature=message.signature,
+    )
+
+
+class JobArguments(TypedDict):
+    """What a request says of a job, as `keybroker.jobs.authorize` and `keybroker.jobs.proposed` take it."""
+
+    job_uid: str
+    refs: list[AssetRef]
+    purposes: Sequence[str]
+    node_ids: Sequence[str]
+    site_ids: Sequence[str]
+    node_ceiling: int
+    not_after: int
+    not_before: int | None
+    project: str
+    user: str
+    stage: str
+    image: str
+    network: str
+    budgets: Mapping[str, int]
+
+
+def job_request(request: job_service_pb2.AuthorizeJobRequest) -> JobArguments:
+    """What is asked for a job.
+
+    Raises:
+        InvalidRequestError: an asset or an instant is malformed.
+    """
+    return JobArguments(
+        job_uid=request.job_uid,
+        refs=[asset_ref(ref, f"assets[{index}]") for index, ref in enumerate(request.assets)],
+        purposes=request.purposes,
+        node_ids=request.nodes,
+        site_ids=request.sites,
+        node_ceiling=request.node_ceiling,
+        not_after=seconds(request.expire_time, "expire_time"),
+        not_before=seconds(request.start_time, "start_time") if request.HasField("start_time") else None,
+        project=request.project,
+        user=request.user,
+        stage=request.stage,
+        image=request.image,
+        network=request.network,
+        budgets=dict(request.budgets),
     )
 
 

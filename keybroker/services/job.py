@@ -30,20 +30,7 @@ class JobAdapter(Adapter, job_service_pb2_grpc.JobServiceServicer):
         authorization = jobs.authorize(
             self.broker,
             caller=caller,
-            job_uid=request.job_uid,
-            refs=[convert.asset_ref(ref, f"assets[{index}]") for index, ref in enumerate(request.assets)],
-            purposes=request.purposes,
-            node_ids=request.nodes,
-            site_ids=request.sites,
-            node_ceiling=request.node_ceiling,
-            not_after=convert.seconds(request.expire_time, "expire_time"),
-            not_before=convert.seconds(request.start_time, "start_time") if request.HasField("start_time") else None,
-            project=request.project,
-            user=request.user,
-            stage=request.stage,
-            image=request.image,
-            network=request.network,
-            budgets=dict(request.budgets),
+            **convert.job_request(request),
         )
         nonce = self._nonce(authorization)
 

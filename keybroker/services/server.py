@@ -30,6 +30,7 @@ from keybroker.services.job import JobAdapter
 from keybroker.services.lease import LeaseAdapter
 from keybroker.services.lineage import LineageAdapter
 from keybroker.services.node import NodeAdapter
+from keybroker.services.placement import PlacementAdapter
 from keybroker.services.site import SiteAdapter
 from keybroker.services.witness import publication
 from keybroker.store.engine import open_engine
@@ -51,6 +52,8 @@ from keystead.v1 import (
     lineage_service_pb2_grpc,
     node_service_pb2,
     node_service_pb2_grpc,
+    placement_service_pb2,
+    placement_service_pb2_grpc,
     site_service_pb2,
     site_service_pb2_grpc,
 )
@@ -106,6 +109,7 @@ class Server:
         )
         site_service_pb2_grpc.add_SiteServiceServicer_to_server(SiteAdapter(broker), self._server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeAdapter(broker), self._server)
+        placement_service_pb2_grpc.add_PlacementServiceServicer_to_server(PlacementAdapter(broker), self._server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditAdapter(broker), self._server)
         self._names = [
             module.DESCRIPTOR.services_by_name[service].full_name
@@ -118,6 +122,7 @@ class Server:
                 (declassification_service_pb2, "DeclassificationService"),
                 (site_service_pb2, "SiteService"),
                 (node_service_pb2, "NodeService"),
+                (placement_service_pb2, "PlacementService"),
                 (audit_service_pb2, "AuditService"),
             )
         ]
@@ -221,10 +226,15 @@ def _announce(broker: Broker) -> None:
             "reference_signers in the configuration",
             files=list(broker.trust.unsigned),
         )
+    for where, problem in broker.policies.unusable.items():
+        _LOG.error(
+            "TENANT POLICY UNUSABLE: the tenant is denied everything until it is mended", pack=where, why=problem
+        )
     _LOG.info(
         "policies",
         appraisal=broker.policies.appraisal.digest,
         release=broker.policies.release.digest,
+        tenants={name: policies.digest for name, policies in broker.policies.tenants.items()},
         log=str(broker.keys.log.verifier),
     )
 

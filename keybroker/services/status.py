@@ -120,7 +120,7 @@ def denial_message(error: DeniedError) -> denial_pb2.Denial:
     long values cut. What still does not fit is counted in a last reason, ``MORE_REASONS``; each code comes once before
     any comes twice.
     """
-    full = [_reason(item) for item in error.reasons]
+    full = [reason_message(item) for item in error.reasons]
     denial = denial_pb2.Denial(reasons=full, record_hash=error.record_hash)
     if denial.ByteSize() <= MAX_DENIAL:
         return denial
@@ -158,7 +158,8 @@ def denial_message(error: DeniedError) -> denial_pb2.Denial:
     return denial_pb2.Denial(reasons=kept, record_hash=error.record_hash)
 
 
-def _reason(item: Reason) -> denial_pb2.DenialReason:
+def reason_message(item: Reason) -> denial_pb2.DenialReason:
+    """One reason as a message."""
     return denial_pb2.DenialReason(
         code=item.code,
         field=item.field,

@@ -222,6 +222,30 @@ NODE_IDENTITY: Final = Table(
     CheckConstraint("(slot IS NULL) = (retired_at IS NOT NULL)", name="retired"),
 )
 
+NODE_ATTESTATION: Final = Table(
+    "node_attestation",
+    METADATA,
+    # What a node's last evidence came to, whether it was accepted or not; written with whatever it was sent for.
+    Column("node_id", _id(), ForeignKey("node.node_id"), primary_key=True),
+    Column("appraised_at", BigInteger, nullable=False),
+    Column("allow", Boolean, nullable=False),
+    Column("status", BigInteger, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("assurance", String(32), nullable=False),
+    # NULL where the evidence was for no job.
+    Column("tenant", _id()),
+    Column("host_data", Text, nullable=False),
+    Column("claimed_node_id", _id(), nullable=False),
+    Column("matches", Boolean, nullable=False),
+    # Of the appraisal policy, and of its canonical input (`document`).
+    Column("policy_digest", LargeBinary(32), nullable=False),
+    Column("document", LargeBinary(32), nullable=False),
+    Column("codes", TextTuple, nullable=False),
+    # What speaks against the node by itself: codes for counting, and all of it in canonical JSON.
+    Column("reason_codes", TextTuple, nullable=False),
+    Column("reasons", Text, nullable=False),
+)
+
 ASSET: Final = Table(
     "asset",
     METADATA,

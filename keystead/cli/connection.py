@@ -24,6 +24,7 @@ from keystead.v1.declassification_service_pb2_grpc import DeclassificationServic
 from keystead.v1.job_service_pb2_grpc import JobServiceStub
 from keystead.v1.lineage_service_pb2_grpc import LineageServiceStub
 from keystead.v1.node_service_pb2_grpc import NodeServiceStub
+from keystead.v1.placement_service_pb2_grpc import PlacementServiceStub
 from keystead.v1.site_service_pb2_grpc import SiteServiceStub
 
 P = ParamSpec("P")
@@ -68,6 +69,7 @@ class Connection:
         self.jobs = JobServiceStub(self._channel)
         self.lineage = LineageServiceStub(self._channel)
         self.nodes = NodeServiceStub(self._channel)
+        self.placement = PlacementServiceStub(self._channel)
         self.sites = SiteServiceStub(self._channel)
 
     def __enter__(self) -> Self:

@@ -57,7 +57,9 @@ ROOMS: Final[dict[str, Room]] = {
     "site": Room("keystead.cli.site", "app", "Enrol sites: where hardware stands, under whose law.", _FACTORY),
     "node": Room("keystead.cli.node", "app", "Enrol nodes by their hardware identities.", _FACTORY),
     "asset": Room("keystead.cli.lineage", "app", "Register models and datasets, their rules and keys.", _FACTORY),
-    "job": Room("keystead.cli.job", "app", "Authorize jobs, look at them, end them.", _FACTORY),
+    "job": Room(
+        "keystead.cli.placement", "app", "Authorize jobs, plan where they run, look at them, end them.", _FACTORY
+    ),
     "audit": Room("keystead.cli.audit_export", "app", "Ask the log who used what; prove and verify it.", _FACTORY),
     "evidence": Room("keystead.cli.evidence", "app", "Verify and inspect attestation evidence.", _OFFLINE),
     "reference": Room("keystead.cli.reference", "app", "Sign and check reference values and advisories.", _OFFLINE),

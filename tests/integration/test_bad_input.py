@@ -37,6 +37,7 @@ from keystead.v1 import (
     job_service_pb2,
     lease_service_pb2,
     node_service_pb2,
+    placement_service_pb2,
     site_service_pb2,
 )
 
@@ -184,7 +185,7 @@ def put(message: Any, path: tuple[str, ...], value: str) -> None:
 
 def good_requests(factory: Factory, ref: AssetRef) -> dict[str, Any]:
     """A request that each RPC would accept, or would but for one missing thing."""
-    authorized = factory.authorize(ref)
+    authorized = factory.authorize(ref, job_uid=(uid := f"slurm:{request_id()}"))
     wrapping = factory.stubs("acme-owner").assets.GetWrappingKey(asset_service_pb2.GetWrappingKeyRequest())
     info = owner_key_info(broker="keys", ref=AssetRef(ref.asset, 2), key_id="k2")
     key = hpke_seal(b"k" * 32, public_key=wrapping.hpke_key, info=info)
@@ -192,6 +193,13 @@ def good_requests(factory: Factory, ref: AssetRef) -> dict[str, Any]:
     record = factory.signed(factory.site_record("ham-1", "DE"))
     newer = factory.signed(factory.site_record("ham-1", "DE", serial=2))
     device = {"slot": "cpu0", "kind": "amd-chip-id", "value": "cd" * 64}
+    thought = job_service_pb2.AuthorizeJobRequest(
+        job_uid="slurm:thought-of",
+        assets=[{"asset": ref.asset, "version": 1}],
+        purposes=["inference"],
+        node_ceiling=1,
+        expire_time=Timestamp(seconds=factory.clock() + 600),
+    )
     common = {"request_id": request_id()}
     made = [
         asset_service_pb2.RegisterAssetRequest(
@@ -240,6 +248,10 @@ def good_requests(factory: Factory, ref: AssetRef) -> dict[str, Any]:
         ),
         node_service_pb2.ImportNodesRequest(start={"request_id": request_id()}),
         node_service_pb2.ListNodesRequest(),
+        placement_service_pb2.PlanPlacementRequest(job=thought),
+        placement_service_pb2.PlanPlacementRequest(job_uid=uid),
+        placement_service_pb2.WouldReleaseRequest(job=thought, node_id="node-a"),
+        placement_service_pb2.WouldReleaseRequest(job_uid=uid, node_id="node-none", assets=acquire.assets),
         site_service_pb2.EnrolSiteRequest(**common, record=record),
         site_service_pb2.RenewSiteRequest(**common, record=newer),
         site_service_pb2.SuspendSiteRequest(**common, site_id="site-none", reason="why"),
@@ -248,6 +260,9 @@ def good_requests(factory: Factory, ref: AssetRef) -> dict[str, Any]:
     ]
     return {f"{type(request).__name__}{number}": request for number, request in enumerate(made)}
 
+
+KEPT = ("audit_", "appraisal", "document", "node_attestation")
+"""What the tables' names begin with in which a refusal on evidence may leave rows."""
 
 FREE_TEXT = {
     ("reason",): {"quote", "dots", "blank"},
@@ -285,7 +300,7 @@ def test_texts_that_are_no_names(any_factory: Factory) -> None:
         after = rows(factory)
         grown = {name for name in after if after[name] != before[name]}
         # A refusal on evidence or of a job is a record with what it was decided on, and nothing else.
-        recorded = {name for name in after if name.startswith(("audit_", "appraisal")) or name == "document"}
+        recorded = {name for name in after if name.startswith(KEPT)}
         decided = rpc.name in ("AcquireLease", "AuthorizeJob", "Appraise", "QueryRecords")
         assert grown <= (recorded if decided else set()), rpc.name
     assert tried > 250
@@ -516,7 +531,7 @@ def test_malformed_evidence(shared: Shared, rpc: str, name: str) -> None:
     if refused.status is grpc.StatusCode.INVALID_ARGUMENT:
         assert not kept
     else:
-        assert kept <= {key for key in after if key.startswith(("audit_", "appraisal")) or key == "document"}
+        assert kept <= {key for key in after if key.startswith(KEPT)}
         assert refused.denied
 
 

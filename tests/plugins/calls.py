@@ -31,7 +31,18 @@ from keystead.binding import AssetRef, HpkePrivateKey
 from keystead.v1 import asset_ref_pb2, denial_pb2, evidence_pb2, lease_service_pb2
 
 PROTOS = Path(__file__).resolve().parents[2] / "protos" / "keystead" / "v1"
-SERVICES = ("asset", "attestation", "audit", "declassification", "job", "lease", "lineage", "node", "site")
+SERVICES = (
+    "asset",
+    "attestation",
+    "audit",
+    "declassification",
+    "job",
+    "lease",
+    "lineage",
+    "node",
+    "placement",
+    "site",
+)
 ROLES = ("owner", "scheduler", "node", "operator", "auditor")
 
 
@@ -107,6 +118,7 @@ _PLURAL = {
     "lease": "leases",
     "lineage": "lineage",
     "node": "nodes",
+    "placement": "placement",
     "site": "sites",
 }
 
@@ -194,6 +206,7 @@ def evidence(
     session: Session | None = None,
     node: SimulatedNode | None = None,
     hpke_key: bytes | None = None,
+    claimed: str | None = None,
 ) -> evidence_pb2.NodeEvidence:
     """Evidence as a node makes it, for keys that the test holds."""
     session = session or Session()
@@ -204,7 +217,7 @@ def evidence(
         broker="keys",
         nonce=nonce,
         grant=grant,
-        node_id=node_id,
+        node_id=claimed or node_id,
         assets=refs,
         lease_id=lease_id,
     ).message

@@ -46,6 +46,7 @@ from keystead.v1 import (
     lineage_service_pb2_grpc,
     node_service_pb2,
     node_service_pb2_grpc,
+    placement_service_pb2_grpc,
     site_service_pb2,
     site_service_pb2_grpc,
 )
@@ -116,6 +117,7 @@ class Stubs:
     leases: Any = field(init=False)
     lineage: Any = field(init=False)
     nodes: Any = field(init=False)
+    placement: Any = field(init=False)
     sites: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,6 +129,7 @@ class Stubs:
         self.leases = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
         self.lineage = lineage_service_pb2_grpc.LineageServiceStub(self.channel)
         self.nodes = node_service_pb2_grpc.NodeServiceStub(self.channel)
+        self.placement = placement_service_pb2_grpc.PlacementServiceStub(self.channel)
         self.sites = site_service_pb2_grpc.SiteServiceStub(self.channel)
 
 

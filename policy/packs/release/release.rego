@@ -1,8 +1,9 @@
 # METADATA
 # title: Release
 # description: |
-#   May this job have this asset's key on this node, now? Evaluated when a job is authorised (no node yet), when a lease
-#   is acquired, and when it is renewed. Every reason against it is given at once.
+#   May this job have this asset's key on this node, now? Evaluated when a job is authorised (no node yet), when
+#   somebody plans where it may run, when a lease is acquired, and when it is renewed. Every reason against it is given
+#   at once.
 # schemas:
 #   - input: schema.release
 #   - data.settings: schema.settings
@@ -43,7 +44,7 @@ default allow := false
 allow if {
 	count(data.shapes.release.required) > 0
 	count(data.shapes.settings.required) > 0
-	input.stage in {"authorize", "acquire", "renew"}
+	input.stage in {"authorize", "plan", "acquire", "renew"}
 	count(deny) == 0
 }
 

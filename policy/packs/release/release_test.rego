@@ -127,6 +127,17 @@ test_renew_allows if {
 	release.allow with input as _patched(_acquire, "/stage", "renew")
 }
 
+test_plan_answers_as_acquire_does if {
+	plan := release.decision with input as _patched(_acquire, "/stage", "plan")
+	acquire := release.decision with input as _acquire
+	plan == acquire
+	every changes in _one_fault {
+		patches := [{"op": "add", "path": path, "value": value} | some path, value in changes]
+		spoiled := json.patch(_acquire, patches)
+		_codes(_patched(spoiled, "/stage", "plan")) == _codes(_patched(spoiled, "/stage", "acquire"))
+	}
+}
+
 test_authorize_allows_without_obligations if {
 	decision := release.decision with input as _authorize
 	decision.allow

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, update
 
 from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError
 from audit.log import append, append_many, erase
-from audit.query import Filter, cursor_after, find, get, newest, newest_checkpoint, parse_asset, query
+from audit.query import Filter, cursor_after, get, get_by_hash, newest, newest_checkpoint, parse_asset, query
 from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
 from audit.tables import AUDIT_ENTRY
@@ -122,16 +122,16 @@ def test_get_find_and_checkpoint(filled: Engine, signer_size: Callable[[bytes], 
         parsed = entry.record()
         assert parsed is not None
         assert parsed.kind is Kind.LEASE_REFUSED
-        assert find(connection, entry.entry_hash) == 3
+        assert get_by_hash(connection, entry.entry_hash).index == 3
         assert signer_size(newest_checkpoint(connection)) == 5
         for missing in (5, -1):
             with pytest.raises(EntryNotFoundError):
                 get(connection, missing)
         with pytest.raises(EntryNotFoundError, match="not in the log"):
-            find(connection, bytes(32))
+            get_by_hash(connection, bytes(32))
         waiting = append(connection, parsed)
         with pytest.raises(EntryNotFoundError, match="waits"):
-            find(connection, waiting.entry_hash)
+            get_by_hash(connection, waiting.entry_hash)
 
 
 @pytest.fixture
