@@ -1,8 +1,8 @@
 """Where may a job run? One plan over 100 and over 10,000 nodes, and over 10,000 nodes in many states.
 
-Run it as ``python -m bench placement``. CPU time of this process for one page of a plan: the database's counting and
-the release policy's answers. Nodes that no policy can tell apart are asked about once, so what grows with the nodes is the
-counting alone; what grows with the states is the asking.
+Run it as ``python -m bench placement``. CPU time of this process for one page of a plan: counting, and the release
+policy's answers. Nodes that no policy can tell apart are asked about once, so what grows with the nodes is the counting
+alone; what grows with the states is the asking.
 """
 
 from __future__ import annotations
