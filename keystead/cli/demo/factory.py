@@ -1,4 +1,4 @@
-"""The demo's simulated hardware: four nodes on two sites, whose TEEs sign bit-accurate evidence under private roots.
+"""The demo's simulated hardware: five nodes on three sites, whose TEEs sign bit-accurate evidence under private roots.
 
 A `Machine` is an attester's collector: the product's own node-side code drives it, and the broker verifies what it
 signs with the code that verifies genuine hardware. What is simulated is the silicon and the vendors' roots.
@@ -34,7 +34,14 @@ STALE: Final = "ber1-n03"
 ABROAD: Final = "iad1-n01"
 """One GPU, sound, but in the United States."""
 
-SITES: Final = {"ber1": ("DE", "Berlin 1", "ACME Rechenzentrum GmbH"), "iad1": ("US", "Ashburn 1", "ACME Compute Inc.")}
+BETWEEN: Final = "zrh1-n01"
+"""One GPU, sound, in Switzerland: where what the European and the American data demand meets."""
+
+SITES: Final = {
+    "ber1": ("DE", "Berlin 1", "ACME Rechenzentrum GmbH"),
+    "iad1": ("US", "Ashburn 1", "ACME Compute Inc."),
+    "zrh1": ("CH", "Zurich 1", "ACME Rechenzentrum AG"),
+}
 """Jurisdiction, facility and operator by site."""
 
 REFERENCE_VALUES: Final = "reference-values.toml"
@@ -145,7 +152,7 @@ class Factory:
 
     @classmethod
     def build(cls, *, now: int) -> Self:
-        """Make the vendors' hierarchies and four nodes; RSA-4096 keys take a few seconds.
+        """Make the vendors' hierarchies and five nodes; RSA-4096 keys take a few seconds.
 
         Args:
             now: seconds since the epoch; the chips' certificates are valid from a day before.
@@ -159,6 +166,7 @@ class Factory:
             DEBUGGED: vendors.node(DEBUGGED, now=now, gpus=1),
             STALE: vendors.node(STALE, now=now, gpus=1),
             ABROAD: vendors.node(ABROAD, now=now, gpus=1, product=Product.TURIN, architecture=Architecture.BLACKWELL),
+            BETWEEN: vendors.node(BETWEEN, now=now, gpus=1),
         }
         machines = {name: Machine(name, name.partition("-")[0], each) for name, each in hardware.items()}
         return cls(machines, vendors, now)

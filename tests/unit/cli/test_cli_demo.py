@@ -11,7 +11,7 @@ import pytest
 from attestation.reference.values import parse_reference_values
 from keybroker.config import BrokerConfig
 from keybroker.initialise import initialise
-from keystead.cli.demo import story
+from keystead.cli.demo import attacks, chapter_estate, stage, story
 from keystead.cli.demo.factory import reference_values
 from keystead.cli.demo.model import make_tensors
 from keystead.cli.demo.narrator import Narrator
@@ -54,10 +54,9 @@ def test_a_refusal_for_another_reason_is_not_as_told() -> None:
         raise AccessDeniedError("no", reasons=(Reason("OTHER", "f", "e", "a", "m", "r"),))
 
     narrator = Narrator(silent=True)
-    teller = story.Story(narrator, Path())
-    teller._refusal("step", "node", "tries", refuse, {"WANTED"})
-    teller._refusal("step", "node", "tries", lambda: None, {"WANTED"})
-    teller._refusal("step", "node", "tries", refuse, {"OTHER"})
+    stage.attempt(narrator, "step", actor="node", what="tries", action=refuse, codes={"WANTED"})
+    stage.attempt(narrator, "step", actor="node", what="tries", action=lambda: None, codes={"WANTED"})
+    stage.attempt(narrator, "step", actor="node", what="tries", action=refuse, codes={"OTHER"})
     assert [outcome.as_told for outcome in narrator.outcomes] == [False, False, True]
     assert narrator.outcomes[1].actual == "granted"
 
@@ -65,7 +64,7 @@ def test_a_refusal_for_another_reason_is_not_as_told() -> None:
 def test_the_configuration_trusts_what_it_names_and_nothing_else_changes(tmp_path: Path) -> None:
     installation = initialise(tmp_path / "broker", now=NOW)
     before = BrokerConfig.load(installation.config)
-    story.configure(installation.config, amd=["a.der"], nvidia=["n.der"], crls=["c.crl"])
+    chapter_estate.configure(installation.config, amd=["a.der"], nvidia=["n.der"], crls=["c.crl"])
     after = BrokerConfig.load(installation.config)
     assert after.attestation.simulated_amd_roots == ("simulated/a.der",)
     assert after.attestation.simulated_nvidia_roots == ("simulated/n.der",)
@@ -73,7 +72,7 @@ def test_the_configuration_trusts_what_it_names_and_nothing_else_changes(tmp_pat
     assert after.policy.settings == {"allow_simulated": True}
     assert after.limits == before.limits
     with pytest.raises(ValueError, match="expected once"):
-        story.configure(installation.config, amd=[], nvidia=[], crls=[])
+        chapter_estate.configure(installation.config, amd=[], nvidia=[], crls=[])
 
 
 def test_reference_values_are_read_by_the_product() -> None:
@@ -92,7 +91,7 @@ def test_the_model_is_tens_of_megabytes_and_the_same_every_time() -> None:
 def test_one_bit_is_flipped(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_bytes(bytes(10))
-    story.flip_bit(file)
+    attacks.flip_bit(file)
     assert file.read_bytes() == bytes(5) + b"\x01" + bytes(4)
 
 
@@ -103,7 +102,7 @@ def test_one_record_is_rewritten(tmp_path: Path) -> None:
         rows = [(index, json.dumps({"jurisdiction": "DE"}).encode()) for index in range(3)]
         connection.executemany("INSERT INTO audit_entry VALUES (?, ?)", rows)
     connection.close()
-    story.rewrite_record(database, 1)
+    attacks.rewrite_record(database, 1)
     connection = sqlite3.connect(database)
     payloads = [json.loads(row[0]) for row in connection.execute("SELECT payload FROM audit_entry ORDER BY leaf_index")]
     connection.close()
