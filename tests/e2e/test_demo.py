@@ -25,6 +25,15 @@ STEPS = [
     "purpose-not-permitted",
     "expired-grant",
     "tampered-file",
+    "nothing-satisfies-both",
+    "checkpoint-inherits-from-both",
+    "checkpoint-not-in-germany",
+    "checkpoint-not-in-america",
+    "checkpoint-opens-between",
+    "author-does-not-approve",
+    "two-others-approve",
+    "checkpoint-after-declassification",
+    "declassified-no-further",
     "the-log-knows",
     "proof-holds-offline",
     "log-is-whole",
@@ -76,6 +85,7 @@ def test_the_story_goes_as_told_and_leaves_nothing(tmp_path: Path) -> None:
         "PURPOSE_NOT_PERMITTED",
         "GRANT_EXPIRED",
         "SEALED_NOT_AUTHENTIC",
+        "CONSTRAINTS_CONFLICT",
         "PAYLOAD_ALTERED",
         "how to mend it",
     ):
@@ -95,7 +105,7 @@ def test_json_and_keep(tmp_path: Path) -> None:
     assert document["as_told"] is True
     assert [step["step"] for step in document["steps"]] == STEPS
     refusals = [step for step in document["steps"] if step["reasons"]]
-    assert len(refusals) == 7
+    assert len(refusals) == 11
     assert all(reason["remedy"] for step in refusals for reason in step["reasons"])
     assert (kept / "proof.json").is_file()
     assert not (kept / "model.safetensors").exists()

@@ -32,7 +32,7 @@ def ask(stage: Stage, verifier: NoteVerifier, known: bytes) -> int:
         known: a checkpoint that the auditor saw earlier.
     """
     auditor, tell = stage.auditor, stage.narrator
-    tell.chapter(5, "An auditor asks who used the model, and checks the answer")
+    tell.chapter(6, "An auditor asks who used the model, and checks the answer")
     records = _records(auditor)
     tell.says("auditor", f"asks the log about {MODEL.asset}: who, where, on what, for what, and how it ended")
     tell.table(
@@ -55,7 +55,7 @@ def ask(stage: Stage, verifier: NoteVerifier, known: bytes) -> int:
     refused = [index for index, record in records if record.kind in {Kind.LEASE_REFUSED, Kind.JOB_REFUSED}]
     tell.outcome(
         "the-log-knows",
-        expected="2 granted, 7 refused",
+        expected="2 granted, 8 refused",
         actual=f"{len(granted)} granted, {len(refused)} refused",
         text=f"{len(granted)} uses and {len(refused)} refusals are on record",
     )

@@ -13,7 +13,7 @@ from audit.note import NoteVerifier
 from keybroker.keys.signing import SigningKey
 from keystead.cli import instants
 from keystead.cli.connection import Connection
-from keystead.cli.demo import chapter_audit, chapter_estate, chapter_model, chapter_refusals
+from keystead.cli.demo import chapter_audit, chapter_estate, chapter_model, chapter_refusals, chapter_sovereignty
 from keystead.cli.demo.factory import Factory
 from keystead.cli.demo.narrator import Narrator
 from keystead.cli.demo.process import BrokerProcess
@@ -87,6 +87,7 @@ class Story:
                     auditor.audit.GetCheckpoint, audit_service_pb2.GetCheckpointRequest()
                 ).checkpoint.encode("utf-8")
                 chapter_refusals.refuse(stage, model, recorder)
+                chapter_sovereignty.meet(stage)
                 granted = chapter_audit.ask(stage, verifier, known)
         chapter_audit.alter_the_log(tell, installation.directory, verifier, known=known, index=granted)
         tell.says("broker", f"has ended; nothing is left running. {time.monotonic() - self._started:.0f} s in all")
