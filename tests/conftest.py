@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # No deadline: how long one example takes says more of the machine's other work than of the code. On CI examples are the
 # same in every run of the same code, so that a change is never refused for what an earlier one did.
 settings.register_profile("keystead", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.register_profile("long", parent=settings.get_profile("keystead"), max_examples=4_000)
 settings.load_profile("keystead")
 
 

@@ -95,13 +95,14 @@ def reference_toml(minimum: Any) -> str:
 
 
 class Clock:
-    """A clock that tests move."""
+    """A clock that tests move; it stands still while it is `stopped`."""
 
     def __init__(self) -> None:
         self.offset = 0
+        self.stopped: int | None = None
 
     def __call__(self) -> int:
-        return int(time.time()) + self.offset
+        return (int(time.time()) if self.stopped is None else self.stopped) + self.offset
 
 
 @dataclass
