@@ -210,7 +210,7 @@ def wishes(*, complete: bool) -> st.SearchStrategy[Wish]:
             tokens=rarely(st.integers(10, 100)),
             nodes=rarely(st.integers(1, 2)),
         ),
-        rarely(st.sampled_from([400, 2_000, 8_000])),
+        st.none() | st.sampled_from([400, 1_000, 2_000, 4_000]),
     )
 
 
@@ -538,7 +538,7 @@ class Sovereignty(RuleBasedStateMachine):
             answer = self.scheduler.jobs.AuthorizeJob(request)
         if refused:
             event(f"job refused: {refused[0]}")
-            self._nowhere(names, purposes, starts)
+            self._nowhere(names, purposes, starts, refused)
             return ""
         event("job authorized")
         for name in names:
@@ -549,7 +549,7 @@ class Sovereignty(RuleBasedStateMachine):
         self.grants[uid] = [(attester.SignedGrant.from_proto(answer.grant), 1, world.now + seconds)]
         return uid
 
-    def _nowhere(self, names: Sequence[str], purposes: frozenset[str], at: int) -> None:
+    def _nowhere(self, names: Sequence[str], purposes: frozenset[str], at: int, codes: Sequence[str]) -> None:
         """A job is only refused if there is no site where all of its assets may be opened."""
         world = dataclasses.replace(self.world, now=at)
         if world.metered(names) or any(
@@ -557,7 +557,7 @@ class Sovereignty(RuleBasedStateMachine):
         ):
             return
         for site in SITES:
-            assert any(world.of_data(name, site=site, purposes=purposes) for name in names), f"{site} would do"
+            assert any(world.of_data(name, site=site, purposes=purposes) for name in names), f"{site} would do: {codes}"
 
     @rule(uid=jobs, more=st.sampled_from([600, 4_000]))
     def extend(self, uid: str, more: int) -> None:
@@ -607,7 +607,7 @@ class Sovereignty(RuleBasedStateMachine):
         self._over(job)
         if refused:
             job.standing = "preempted"
-            self._nowhere(job.versions, frozenset(job.purposes), world.now)
+            self._nowhere(job.versions, frozenset(job.purposes), world.now, refused)
         else:
             job.standing, job.attempt = "open", job.attempt + 1
             job.starts, job.ends = world.now, world.now + seconds
