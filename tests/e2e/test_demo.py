@@ -27,6 +27,7 @@ STEPS = [
     "tampered-file",
     "nothing-satisfies-both",
     "checkpoint-inherits-from-both",
+    "plan-names-the-one-site",
     "checkpoint-not-in-germany",
     "checkpoint-not-in-america",
     "checkpoint-opens-between",
@@ -34,6 +35,7 @@ STEPS = [
     "two-others-approve",
     "checkpoint-after-declassification",
     "declassified-no-further",
+    "budget-runs-out",
     "the-log-knows",
     "proof-holds-offline",
     "log-is-whole",
@@ -86,6 +88,7 @@ def test_the_story_goes_as_told_and_leaves_nothing(tmp_path: Path) -> None:
         "GRANT_EXPIRED",
         "SEALED_NOT_AUTHENTIC",
         "CONSTRAINTS_CONFLICT",
+        "BUDGET_SPENT",
         "PAYLOAD_ALTERED",
         "how to mend it",
     ):
@@ -105,7 +108,7 @@ def test_json_and_keep(tmp_path: Path) -> None:
     assert document["as_told"] is True
     assert [step["step"] for step in document["steps"]] == STEPS
     refusals = [step for step in document["steps"] if step["reasons"]]
-    assert len(refusals) == 11
+    assert len(refusals) == 12
     assert all(reason["remedy"] for step in refusals for reason in step["reasons"])
     assert (kept / "proof.json").is_file()
     assert not (kept / "model.safetensors").exists()

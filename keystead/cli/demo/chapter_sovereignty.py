@@ -20,7 +20,7 @@ from keystead.cli import instants
 from keystead.cli.connection import request_id
 from keystead.cli.demo.factory import ABROAD, BETWEEN, GOOD, SITES
 from keystead.cli.demo.stage import GRANTED, MODEL, PURPOSE, REFUSED, TENANT, Job, Stage, attempt, ref_message
-from keystead.v1 import asset_service_pb2, constraints_pb2
+from keystead.v1 import asset_service_pb2, constraints_pb2, placement_service_pb2
 from keystead.v1 import declassification_service_pb2 as declassification_pb2
 from sealed.format import KEY_SIZE, key_id
 
@@ -38,6 +38,7 @@ _OWNER: Final = "owner"
 
 _APPROVERS: Final = ("legal", "privacy")
 _SECONDS: Final = 3_600
+_TOKENS: Final = 1_000
 
 
 def meet(stage: Stage) -> None:
@@ -63,12 +64,14 @@ def meet(stage: Stage) -> None:
     )
     _train(stage)
     again = stage.authorize("slurm:4722", CHECKPOINT)
+    _plan(stage, again)
     _refused_at(stage, again, GOOD, "checkpoint-not-in-germany", "the American data's owner never named Germany")
     _refused_at(stage, again, ABROAD, "checkpoint-not-in-america", "the European data's owner never named the US")
     _opened_at(stage, again, BETWEEN, "checkpoint-opens-between", "Switzerland is what both permit")
     _declassify(stage)
     _opened_at(stage, again, GOOD, "checkpoint-after-declassification", "what was agreed holds from now on")
     _refused_at(stage, again, ABROAD, "declassified-no-further", "and nothing more than was agreed")
+    _spend(stage)
 
 
 def _register(stage: Stage, ref: AssetRef, areas: tuple[str, ...]) -> None:
@@ -127,6 +130,62 @@ def _train(stage: Stage) -> None:
         expected=f"{EUROPEAN}, {AMERICAN}",
         actual=", ".join(map(str, made.parents)),
         text="the broker knows: it comes from every key that the job was granted, and demands all that these demand",
+    )
+
+
+def _plan(stage: Stage, job: Job) -> None:
+    """Before anything is queued: where the job may run, and why nowhere else."""
+    stage.narrator.says("scheduler", f"asks where {job.job_uid} may run, before a node is taken for it")
+    plan = stage.scheduler.call(
+        stage.scheduler.placement.PlanPlacement, placement_service_pb2.PlanPlacementRequest(job_uid=job.job_uid)
+    )
+    stage.narrator.table(
+        ("site", "law", "nodes", "eligible", "why not the others"),
+        (
+            (
+                site.site_id,
+                site.jurisdiction,
+                site.nodes,
+                site.eligible,
+                ", ".join(sorted({reason.code for each in site.ineligible for reason in each.reasons})),
+            )
+            for site in plan.sites
+        ),
+    )
+    stage.narrator.outcome(
+        "plan-names-the-one-site",
+        expected=stage.factory.machines[BETWEEN].site,
+        actual=", ".join(site.site_id for site in plan.sites if site.eligible),
+        text="one site is eligible; the reasons are those that a node there would be given",
+    )
+
+
+def _spend(stage: Stage) -> None:
+    """What may be made of the checkpoint is bounded, and then it is over."""
+    owner = stage.owner
+    owner.call(
+        owner.assets.ConstrainAsset,
+        asset_service_pb2.ConstrainAssetRequest(
+            request_id=request_id(),
+            asset=CHECKPOINT.asset,
+            version=CHECKPOINT.version,
+            constraints=constraints_pb2.Constraints(budgets={"tokens_served": _TOKENS}),
+        ),
+    )
+    stage.narrator.says(
+        "owner", f"demands more of {CHECKPOINT}, alone: at most {_TOKENS} tokens may ever be made of it"
+    )
+    job = stage.authorize("slurm:4723", CHECKPOINT)
+    lease = stage.acquire(stage.factory.machines[BETWEEN], job, BETWEEN, CHECKPOINT)
+    lease.count(CHECKPOINT, tokens=_TOKENS)
+    lease.report()
+    attempt(
+        stage.narrator,
+        "budget-runs-out",
+        actor=BETWEEN,
+        what=f"reports {_TOKENS} tokens, signed by its attested key, and asks for its lease to be renewed",
+        action=lease.renew,
+        codes={"BUDGET_SPENT"},
     )
 
 
