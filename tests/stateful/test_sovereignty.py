@@ -512,12 +512,18 @@ class Sovereignty(RuleBasedStateMachine):
         names=st.lists(versions, min_size=1, max_size=3, unique=True),
         purposes=some(PURPOSES, 1, 1),
         node=st.sampled_from(sorted(NODES)),
+        later=st.sampled_from([0, 410, 1_010, 2_010]),
     )
-    def produce(self, names: list[str], purposes: frozenset[str], node: str) -> Any:
-        """A job gets keys one after the other, and makes something of all of them."""
+    def produce(self, names: list[str], purposes: frozenset[str], node: str, later: int) -> Any:
+        """A job gets keys one after the other, and makes something of all of them, which is used some time later."""
         uid = self._authorize(names, purposes, seconds=4_000, nodes=1, wait=0)
         got = [self._acquire(uid, node, [name], grant=-1) for name in names] if uid else []
         made = self._output(uid, None) if any(got) else ""
+        if made and later:
+            self._pass(later)
+            using = self._authorize([made], purposes, seconds=4_000, nodes=1, wait=0)
+            if using:
+                self._acquire(using, node, [made], grant=-1)
         return made or multiple()
 
     def _authorize(self, names: Sequence[str], purposes: frozenset[str], *, seconds: int, nodes: int, wait: int) -> str:
@@ -678,14 +684,18 @@ class Sovereignty(RuleBasedStateMachine):
 
     @rule(
         target=leases,
-        uid=jobs,
+        name=versions,
         node=st.sampled_from(sorted(NODES)),
+        purposes=some(PURPOSES, 1, 1),
         wish=wishes(complete=False),
-        what=st.sampled_from(["constrain", "constrain", "move", "preempt", "end", "revoke"]),
+        what=st.sampled_from(["constrain", "move", "preempt", "end", "revoke"]),
         site=st.sampled_from(sorted(SITES)),
     )
-    def race(self, uid: str, node: str, wish: Wish, what: str, site: str) -> Any:
+    def race(self, *, name: str, node: str, purposes: frozenset[str], wish: Wish, what: str, site: str) -> Any:
         """Something changes after the policy has said yes, and before the lease is committed."""
+        uid = self._authorize([name], purposes, seconds=4_000, nodes=1, wait=0)
+        if not uid:
+            return multiple()
         job = self.world.jobs[uid]
 
         def change() -> None:
