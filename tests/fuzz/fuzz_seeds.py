@@ -44,12 +44,16 @@ from attestation.spdm.abi import GetMeasurements, MeasurementBlock, Measurements
 from attestation.types import Collateral, Evidence
 from attester.grant_file import FORMAT
 from audit.checkpoint import Checkpoint
+from audit.cosignature import Cosigner
 from audit.envelope import Leaf
 from audit.note import NoteSigner
 from audit.proof import ProofBundle
 from audit.receipt import Receipt
 from audit.records import Actor, Kind, Record, Result
+from audit.witness import AddCheckpoint
+from keybroker.constraints import Areas, Constraints
 from keybroker.keys.wrap import wrap
+from keybroker.site_record import LegalEntity, SiteRecord
 from keystead import binding
 from keystead.binding import AssetRef, HpkePrivateKey, JobGrant, RuntimeData
 from keystead.v1 import evidence_pb2
@@ -71,6 +75,8 @@ HPKE_KEY = HpkePrivateKey.from_bytes(b"\x05" * 96)
 LOG_SIGNER = NoteSigner(ISSUER, Ed25519PrivateKey.from_private_bytes(b"\x09" * 32))
 LOG_SKEY = LOG_SIGNER.skey()
 CHECKPOINT = Checkpoint(ISSUER, 7, bytes(32))
+COSIGNER = Cosigner("witness.example", Ed25519PrivateKey.from_private_bytes(b"\x0a" * 32))
+STATEMENT_KEY = Ed25519PrivateKey.from_private_bytes(b"\x0b" * 32)
 SMALL_FILE = b"not evidence"
 RECORD = record_to_bytes((MeasurementBlock(1, 1, b"\x33" * 48),))
 
@@ -515,6 +521,63 @@ def runtime_data() -> tuple[bytes, ...]:
 
 
 @cache
+def cosignatures() -> tuple[bytes, ...]:
+    """A witness's answers: signature lines, and a tree size."""
+    return (f"{COSIGNER.cosign(CHECKPOINT.to_text(), NOW)}\n".encode(), b"7\n")
+
+
+def add_checkpoints() -> tuple[bytes, ...]:
+    """What a log asks of a witness."""
+    note = CHECKPOINT.sign(LOG_SIGNER)
+    return tuple(
+        AddCheckpoint(old_size=old, proof=proof, note=note).to_bytes()
+        for old, proof in ((0, ()), (3, (bytes(32), b"\x01" * 32)))
+    )
+
+
+def constraints() -> tuple[bytes, ...]:
+    """Constraints in canonical form, few and many."""
+    many = Constraints(
+        classification=4,
+        purposes=frozenset({"inference", "evaluation"}),
+        residency=Areas.of(allowed=["EU", "CH"], forbidden=["HU"]),
+        retain_until=NOW,
+        node_ceiling=2,
+        stages=frozenset({"inference"}),
+        budgets={"opens": 5},
+        obligations={"no_logits": {}, "output_ceiling": {"bytes": 200, "tokens": 100}},
+    )
+    return (Constraints().to_json().encode(), many.to_json().encode())
+
+
+def statements() -> tuple[bytes, ...]:
+    """A site record with its signature, in `parts`."""
+    record = SiteRecord(
+        site="ber1",
+        serial=1,
+        jurisdiction="DE",
+        facility="Berlin 1",
+        operator=LegalEntity(name="ACME", jurisdiction="DE", lei=None),
+        controllers=(),
+        certifications=(),
+        network_zone="",
+        valid_from=NOW,
+        valid_until=NOW + 1000,
+    )
+    statement = record.statement(author="signer")
+    token = statement.sign(STATEMENT_KEY, signer="signer").encode()
+    return (b"".join(len(each).to_bytes(2, "big") + each for each in (statement.payload, token)),)
+
+
+def public_keys() -> tuple[bytes, ...]:
+    """An Ed25519 public key, and one of another kind."""
+    other = ec.derive_private_key(7, ec.SECP256R1()).public_key()
+    return tuple(
+        each.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        for each in (STATEMENT_KEY.public_key(), other)
+    )
+
+
 def checkpoints() -> tuple[bytes, ...]:
     """A signed checkpoint."""
     return (CHECKPOINT.sign(LOG_SIGNER).to_bytes(),)

@@ -55,23 +55,31 @@ from attestation.x509 import ChainRules, EcAlgorithm, verify_chain
 from attester.errors import AttesterError
 from attester.grant_file import GrantFile
 from audit.checkpoint import Checkpoint, open_checkpoint
+from audit.cosignature import Cosigner, WitnessKey
 from audit.envelope import Leaf
 from audit.errors import AuditError
 from audit.merkle import Frontier, verify_consistency, verify_inclusion
-from audit.note import NoteSigner, NoteVerifier, SignedNote, check_key_name
+from audit.note import NoteSigner, NoteVerifier, SignedNote, check_key_name, parse_signature_line
 from audit.proof import ProofBundle, verify_bundle
 from audit.query import parse_asset
 from audit.receipt import Receipt
 from audit.records import Record
 from audit.tiles import TilePath, decode_bundle, encode_bundle
+from audit.witness import AddCheckpoint, parse_cosignature, parse_size
 from keybroker import requests
 from keybroker.appraisal_record import AppraisalRecord, Circumstances, Package, decompress, named_by
+from keybroker.assets import check_key_id
 from keybroker.config import BrokerConfig
+from keybroker.constraints import Constraints, ConstraintsError
 from keybroker.errors import ConfigError, GrantInvalidError, InvalidRequestError, KeybrokerError, NotAuthenticatedError
 from keybroker.grants import SignedGrant, open_grant
+from keybroker.keys.signing import parse_public_key
 from keybroker.keys.wrap import unwrap, wrapping_key_id
 from keybroker.principals import parse_spiffe_id
 from keybroker.services import convert
+from keybroker.site_record import LegalEntity, SiteRecord
+from keybroker.statements import Authorities, Statement, StatementError, verify_signature
+from keybroker.statements import verify as verify_statement
 from keystead import binding
 from keystead.binding import AssetRef, BindingError, HpkePrivateKey, JobGrant, RuntimeData, UnwrapError
 from keystead.cli.exits import UsageError
@@ -462,13 +470,64 @@ def _request_fields(data: bytes) -> None:
         lambda each: requests.identifier(each, "field"),
         requests.asset_name,
         lambda each: requests.names(each.split(","), "field"),
-        lambda each: requests.jurisdiction(each, "field", known={"DE", "FR"}),
-        lambda each: requests.areas(each.split(","), "field", known={"DE", "FR"}),
+        check_key_id,
         lambda each: requests.text(each, "field"),
     ):
         with contextlib.suppress(InvalidRequestError):
             check(word)
     requests.digest(data, "field")
+
+
+def _constraints(data: bytes) -> None:
+    word = text(data)
+    with contextlib.suppress(ConstraintsError):
+        assert Constraints.parse(word).to_json() == word
+    try:
+        document = json.loads(word)
+    except (ValueError, RecursionError):
+        return
+    constraints = Constraints.from_document(document)
+    assert Constraints.parse(constraints.to_json()) == constraints
+
+
+def _statement(data: bytes) -> None:
+    """A statement, read as a site record, and signatures over it."""
+    payload, *tokens = parts(data) or (b"",)
+    statement = Statement.parse(payload)
+    assert statement.payload == payload
+    authorities = Authorities.of({"signer": seeds.STATEMENT_KEY.public_key()}, threshold=1)
+    for token in tokens:
+        with contextlib.suppress(StatementError):
+            verify_signature(statement, text(token), keys=authorities.keys)
+    with contextlib.suppress(KeybrokerError):
+        verify_statement(
+            payload, [text(token) for token in tokens], kind="site-record", authorities=authorities, author_counts=True
+        )
+    SiteRecord.of(statement, known_places={"DE", "FR"})
+
+
+def _legal_entity(data: bytes) -> None:
+    LegalEntity.read(text(data))
+
+
+def _signing_public_key(data: bytes) -> None:
+    parse_public_key(data, what="key.pem")
+
+
+def _witness_keys(data: bytes) -> None:
+    word = text(data)
+    with contextlib.suppress(AuditError):
+        assert str(WitnessKey.parse(word)) == word
+    assert Cosigner.parse(word).skey() == word
+
+
+def _cosignatures(data: bytes) -> None:
+    for line in text(data).split("\n"):
+        with contextlib.suppress(AuditError):
+            seeds.COSIGNER.key.verify(seeds.CHECKPOINT.to_text(), parse_signature_line(line))
+    with contextlib.suppress(AuditError):
+        parse_size(data)
+    parse_cosignature(data, seeds.CHECKPOINT.to_text(), seeds.COSIGNER.key)
 
 
 def _grant_file(data: bytes) -> None:
@@ -487,6 +546,75 @@ _MALFORMED = (MalformedError,)
 _ABI_ERRORS = (MalformedError, UnsupportedError)
 
 TARGETS = (
+    Target(
+        name="audit.add-checkpoint",
+        run=same(AddCheckpoint.parse),
+        seeds=seeds.add_checkpoints,
+        errors=(AuditError,),
+        covers=("audit.witness:AddCheckpoint.parse",),
+    ),
+    Target(
+        name="audit.cosignature",
+        run=_cosignatures,
+        seeds=seeds.cosignatures,
+        errors=(AuditError,),
+        covers=(
+            "audit.cosignature:WitnessKey.verify",
+            "audit.note:parse_signature_line",
+            "audit.witness:parse_cosignature",
+            "audit.witness:parse_size",
+        ),
+        max_len=2048,
+    ),
+    Target(
+        name="audit.witness-keys",
+        run=_witness_keys,
+        seeds=lambda: (str(seeds.COSIGNER.key).encode(), seeds.COSIGNER.skey().encode()),
+        errors=(AuditError,),
+        covers=("audit.cosignature:WitnessKey.parse", "audit.cosignature:Cosigner.parse"),
+        max_len=512,
+    ),
+    Target(
+        name="keybroker.constraints",
+        run=_constraints,
+        seeds=seeds.constraints,
+        errors=(ConstraintsError,),
+        covers=(
+            "keybroker.constraints:Assurance.parse",
+            "keybroker.constraints:Constraints.from_document",
+            "keybroker.constraints:Constraints.parse",
+        ),
+    ),
+    Target(
+        name="keybroker.statement",
+        run=_statement,
+        seeds=seeds.statements,
+        errors=(StatementError,),
+        covers=(
+            "keybroker.site_record:SiteRecord.check",
+            "keybroker.site_record:SiteRecord.read",
+            "keybroker.statements:Statement.parse",
+            "keybroker.statements:check_name",
+            "keybroker.statements:verify",
+            "keybroker.statements:verify_signature",
+        ),
+    ),
+    Target(
+        name="keybroker.legal-entity",
+        run=_legal_entity,
+        seeds=lambda: (b"ACME Cloud GmbH:DE", b"ACME: Cloud:DE:5299000J2N45DDNE4Y28"),
+        errors=(StatementError,),
+        covers=("keybroker.site_record:LegalEntity.read",),
+        max_len=512,
+    ),
+    Target(
+        name="keybroker.public-key",
+        run=_signing_public_key,
+        seeds=seeds.public_keys,
+        errors=(KeybrokerError,),
+        covers=("keybroker.keys.signing:parse_public_key",),
+        max_len=512,
+    ),
     Target(
         name="attestation.snp-report",
         run=_snp_report,
@@ -1045,7 +1173,7 @@ TARGETS = (
         run=_request_fields,
         seeds=lambda: (b"acme/llm", b"DE,FR-IDF", b"a" * 36, b"a" * 32),
         errors=(InvalidRequestError,),
-        covers=("keybroker.requests:identifier",),
+        covers=("keybroker.requests:identifier", "keybroker.assets:check_key_id"),
         max_len=1024,
     ),
     Target(
