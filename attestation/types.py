@@ -74,7 +74,8 @@ class DeviceResult:
         findings: every violated rule, failing and informing.
         passed: every rule that held.
         simulated: the chain ends in a simulator's root, trusted by explicit configuration only.
-        collateral_age: age in seconds of each piece of collateral used, by name.
+        collateral_age: age in seconds of each piece of collateral used, by name; what dates from after the appraisal
+            has none, and a finding.
         bound_data: the bytes of its maker's choice that authentic evidence of a CPU TEE vouches for, 64 for SEV-SNP:
             REPORT_DATA, or what a paravisor was given. Empty where nothing is vouched for, and for other devices.
         appraised_by: SHA-256 (hex) of each file of reference values and advisories that it was held against, by the

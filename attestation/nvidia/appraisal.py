@@ -128,7 +128,8 @@ def check_collateral(
     ages: dict[str, int] = {}
     for rim in applied.values():
         check_signer(rim, now=now, grace=reference.rim_grace, log=log)
-        ages[f"rim {rim.document.label}"] = now - rim.not_before
+        if rim.not_before <= now:
+            ages[f"rim {rim.document.label}"] = now - rim.not_before
     if collateral.ocsp:
         responses = anchors.ocsp.parse(collateral.ocsp)
         rules = ocsp.OcspRules(max_age=reference.ocsp_max_age, nonce=collateral.ocsp_nonce)

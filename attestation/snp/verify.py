@@ -224,7 +224,7 @@ def verify(
             now=now,
             log=log,
         )
-        if crl is not None:
+        if crl is not None and crl.this_update <= now:
             ages["amd-crl"] = now - crl.this_update
     _check_origin(report, endorsement=endorsement, product=product, reference=reference, log=log)
     if product is not None:

@@ -192,6 +192,14 @@ def test_a_manifest_that_does_not_verify_fails_and_compares_nothing(defect: RimD
     assert len(result.claims["measurement_coverage"]["not_appraised"]) == 64
 
 
+def test_a_manifest_whose_signer_is_not_valid_yet_has_no_age() -> None:
+    early = RIMS.not_before - 1
+    result = judge(rims=[RIMS.driver(HOPPER)], now=early)
+    assert "RIM_SIGNER_VALIDITY" in failing(result)
+    assert not [name for name in result.collateral_age if name.startswith("rim ")]
+    assert judge(rims=[RIMS.driver(HOPPER)], now=early + 1).collateral_age
+
+
 def test_the_signers_expiry_and_its_grace() -> None:
     late = RIMS.not_after + 3 * DAY
     assert failing(judge(rims=[RIMS.driver(HOPPER)], now=late)) == {"RIM_SIGNER_VALIDITY"}

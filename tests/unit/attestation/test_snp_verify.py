@@ -515,6 +515,14 @@ def test_a_cached_crl_still_expires_and_a_rejected_chain_is_not_cached(
     assert not second.ok
 
 
+def test_a_list_from_the_future_has_a_finding_and_no_age(pki: SimulatedAmdPki) -> None:
+    crls = Collateral(crls=(pki.crl(Product.GENOA, this_update=NOW + DAY),))
+    result = _verify(_chip(pki).evidence(REPORT_DATA), pki, collateral=crls)
+    assert _codes(result) == {"SNP_CRL_WINDOW"}
+    assert result.collateral_age == {}
+    assert not result.ok
+
+
 def test_authorities_seen_before_change_no_verdict_on_another_chip(
     pki: SimulatedAmdPki, other_pki: SimulatedAmdPki
 ) -> None:
