@@ -107,7 +107,7 @@ def test_a_whole_log_passes(any_engine: Engine, make_log: MakeLog, signer: NoteS
     assert found(result) == []
     assert result.ok
     assert result.first_bad_index is None
-    assert (result.entries, result.waiting, result.erased) == (SIZE, 2, ())
+    assert (result.entries, result.waiting, tuple(result.erased)) == (SIZE, 2, ())
     assert result.checkpoint == open_checkpoint(note, signer.verifier)
     assert seen[-1] == (SIZE, SIZE)
 
@@ -531,11 +531,11 @@ def test_erased_entries_stay_proven(any_engine: Engine, make_log: MakeLog, signe
         erase(connection, indexes=[2, 5], actor=Actor(role="operator", name="dpo"), time=NOW)
     result = check(any_engine, signer)  # the record of the erasure still waits
     assert found(result) == []
-    assert result.erased == (2, 5)
+    assert tuple(result.erased) == (2, 5)
     sequencer.run_once(NOW)
     result = check(any_engine, signer)
     assert found(result) == []
-    assert (result.erased, result.entries) == ((2, 5), 9)
+    assert (tuple(result.erased), result.entries) == ((2, 5), 9)
 
 
 def test_entries_after_an_erasure_are_counted_on(

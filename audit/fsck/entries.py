@@ -1,0 +1,170 @@
+"""Each entry by itself: payload with digest, digest with entry hash, query columns with the payload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, Table, select
+
+from audit.envelope import Leaf
+from audit.errors import MalformedError
+from audit.fsck.erasures import Erasures
+from audit.fsck.findings import Findings
+from audit.log import PROJECTED, projections
+from audit.problems import ProblemCode
+from audit.records import Record
+from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
+
+_STREAM = 256
+
+
+class Named:
+    """What a range of entries names: assets with their counters, hardware and reasons, by the entry's row."""
+
+    __slots__ = ("_assets", "_hardware", "_reasons")
+
+    def __init__(self, connection: Connection, start: int, stop: int) -> None:
+        self._assets: dict[int, dict[tuple[str, int], int | None]] = {}
+        self._hardware: dict[int, set[str]] = {}
+        self._reasons: dict[int, set[str]] = {}
+        for row in _of_range(connection, AUDIT_ENTRY_ASSET, start, stop):
+            self._assets.setdefault(row.entry_id, {})[row.asset, row.version] = row.counter
+        for row in _of_range(connection, AUDIT_ENTRY_HARDWARE, start, stop):
+            self._hardware.setdefault(row.entry_id, set()).add(row.hardware)
+        for row in _of_range(connection, AUDIT_ENTRY_REASON, start, stop):
+            self._reasons.setdefault(row.entry_id, set()).add(row.reason)
+
+    def __contains__(self, entry_id: int) -> bool:
+        return entry_id in self._assets or entry_id in self._hardware or entry_id in self._reasons
+
+    def assets(self, entry_id: int) -> Mapping[tuple[str, int], int | None]:
+        """The counters of the asset versions that an entry names."""
+        return self._assets.get(entry_id, {})
+
+    def hardware(self, entry_id: int) -> list[str]:
+        """The hardware identities that an entry names, in order."""
+        return sorted(self._hardware.get(entry_id, ()))
+
+    def reasons(self, entry_id: int) -> list[str]:
+        """The reason codes that an entry names, in order."""
+        return sorted(self._reasons.get(entry_id, ()))
+
+
+def _of_range(connection: Connection, table: Table, start: int, stop: int) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(table)
+        .join(AUDIT_ENTRY, AUDIT_ENTRY.c.id == table.c.entry_id)
+        .where(AUDIT_ENTRY.c.leaf_index >= start, AUDIT_ENTRY.c.leaf_index < stop)
+    ).all()
+
+
+class Entries:
+    """Checks rows of the log one by one.
+
+    Attributes:
+        waiting: how many entries without a place were read.
+    """
+
+    __slots__ = ("_connection", "_erasures", "_findings", "waiting")
+
+    def __init__(self, connection: Connection, findings: Findings, erasures: Erasures) -> None:
+        self._connection = connection
+        self._findings = findings
+        self._erasures = erasures
+        self.waiting = 0
+
+    def check(self, row: Row[Any], named: Named, size: int) -> bytes:
+        """Check one row of a log of `size` entries by itself and return the hash that its digest gives it."""
+        index: int = row.leaf_index
+        digest, stored_hash = bytes(row.digest), bytes(row.leaf_hash)
+        report = self._findings.report
+        try:
+            entry_hash = Leaf(digest).entry_hash()
+        except MalformedError as error:
+            report(ProblemCode.ENTRY_HASH_ALTERED, index, "digest", expected="32 bytes", actual=error)
+            return stored_hash
+        if entry_hash != stored_hash:
+            report(ProblemCode.ENTRY_HASH_ALTERED, index, "entry hash", expected=entry_hash, actual=stored_hash)
+        if row.payload is None or row.salt is None:
+            self._erasures.erased.add(index)
+            if row.id in named or any(getattr(row, name) is not None for name in PROJECTED):
+                report(
+                    ProblemCode.PROJECTION_ALTERED,
+                    index,
+                    "query columns",
+                    expected="erased with the payload",
+                    actual="still there",
+                )
+            return entry_hash
+        payload = bytes(row.payload)
+        try:
+            committed = Leaf.commit(salt=bytes(row.salt), payload=payload)
+        except MalformedError as error:
+            report(ProblemCode.PAYLOAD_ALTERED, index, "salt", expected="32 bytes", actual=error)
+            return entry_hash
+        if committed.digest != digest:
+            report(
+                ProblemCode.PAYLOAD_ALTERED,
+                index,
+                "digest of salt and payload",
+                expected=digest,
+                actual=committed.digest,
+            )
+            return entry_hash
+        try:
+            record = Record.parse(payload)
+        except MalformedError as error:
+            report(ProblemCode.PAYLOAD_MALFORMED, index, "payload", expected="a record of this version", actual=error)
+            return entry_hash
+        self._check_projections(row, record, named)
+        self._erasures.note(record, size)
+        return entry_hash
+
+    def _check_projections(self, row: Row[Any], record: Record, named: Named) -> None:
+        pairs: list[tuple[str, object, object]] = [
+            (f"column {name}", value, getattr(row, name)) for name, value in projections(record).items()
+        ]
+        assets = sorted(f"{asset}@{version}" for asset, version in named.assets(row.id))
+        pairs.append(("assets", sorted(record.assets), assets))
+        pairs.append(("hardware", sorted(record.hardware), named.hardware(row.id)))
+        pairs.append(("reasons", sorted(record.reasons), named.reasons(row.id)))
+        for what, expected, actual in pairs:
+            if expected != actual:
+                self._findings.report(
+                    ProblemCode.PROJECTION_ALTERED, row.leaf_index, what, expected=expected, actual=actual
+                )
+
+    def check_waiting(self, size: int) -> None:
+        """Check the entries that wait: they have no index yet, but receipts may have promised their hashes."""
+        statement: Select[Any] = (
+            select(
+                AUDIT_ENTRY.c.id,
+                AUDIT_ENTRY.c.digest,
+                AUDIT_ENTRY.c.leaf_hash,
+                AUDIT_ENTRY.c.salt,
+                AUDIT_ENTRY.c.payload,
+            )
+            .where(AUDIT_ENTRY.c.leaf_index.is_(None))
+            .order_by(AUDIT_ENTRY.c.id)
+            .execution_options(yield_per=_STREAM)
+        )
+        with self._connection.execute(statement) as rows:
+            for row in rows:
+                self.waiting += 1
+                self._check_waiting(row, size)
+
+    def _check_waiting(self, row: Row[Any], size: int) -> None:
+        what = f"waiting entry id {row.id}"
+        payload = bytes(row.payload or b"")
+        try:
+            leaf = Leaf.commit(salt=bytes(row.salt or b""), payload=payload)
+            record = Record.parse(payload)
+        except MalformedError as error:
+            self._findings.report(ProblemCode.PAYLOAD_ALTERED, None, what, expected="a record", actual=error)
+            return
+        stored = bytes(row.leaf_hash)
+        if (leaf.digest, leaf.entry_hash()) != (bytes(row.digest), stored):
+            self._findings.report(ProblemCode.PAYLOAD_ALTERED, None, what, expected=stored, actual=leaf.entry_hash())
+        else:
+            self._erasures.note(record, size)
