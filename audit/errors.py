@@ -14,6 +14,7 @@
     ├── WitnessStateError      a witness's state cannot be read or written, or its clock went back
     ├── LogCorruptError        stored log data contradict one another; nothing more is signed
     ├── QueryError             a filter, cursor or page size that cannot be used
+    ├── ExportError            records that cannot be written in another tool's form
     └── DatabaseError          the database cannot be opened or is not a log of this version
 
 An exception means "could not decide". What a verification decided against is a `audit.problems.Problem`.
@@ -102,6 +103,12 @@ class QueryError(AuditError):
     """A filter, cursor or page size that cannot be used."""
 
     code: ClassVar[str] = "BAD_AUDIT_QUERY"
+
+
+class ExportError(AuditError):
+    """Records that cannot be written in another tool's form: it has no words for one, or a library is not installed."""
+
+    code: ClassVar[str] = "AUDIT_EXPORT_IMPOSSIBLE"
 
 
 class DatabaseError(AuditError):

@@ -1,20 +1,20 @@
-"""Exports: whole files, cells that are no formulas, OpenLineage events that say what the records say."""
+"""Exports: whole files, cells that are no formulas, what is left out is counted."""
 
 from __future__ import annotations
 
 import csv
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, update
 
-from audit.export import CSV_COLUMNS, csv_row, openlineage_events
+from audit.errors import ExportError
+from audit.export import CSV_COLUMNS, MAX_INSTANT, csv_row
 from audit.log import append_many, erase
 from audit.query import Entry
-from audit.records import Actor, Kind, Record, Result
+from audit.records import MAX_INTEGER, Actor, Kind, Record
 from audit.sequencer import Sequencer
 from audit.tables import AUDIT_ENTRY
 from keystead.cli.main import run
@@ -120,42 +120,23 @@ def test_a_file_is_there_whole_or_not_at_all(
     assert list(out.parent.iterdir()) == []
 
 
-def test_openlineage(record: Build, log: Engine, database_path: Path, tmp_path: Path, keystead: Keystead) -> None:
-    kinds = [
-        (Kind.LEASE_GRANTED, "START", Result.ALLOWED, {}),
-        (Kind.LEASE_RENEWED, "RUNNING", Result.ALLOWED, {}),
-        (Kind.APPRAISAL, None, Result.ALLOWED, {}),
-        (Kind.ASSET_OUTPUT_REGISTERED, "OTHER", Result.RECORDED, {"output": "acme/llm@1"}),
-        (Kind.LEASE_RETURNED, "COMPLETE", Result.RECORDED, {}),
-        (Kind.LEASE_EXPIRED, "ABORT", Result.RECORDED, {}),
-        (Kind.LEASE_REVOKED, "ABORT", Result.RECORDED, {}),
-        (Kind.LEASE_REFUSED, "FAIL", Result.DENIED, {}),
-    ]
-    records = [
-        record(0, kind=kind, result=result, reasons=["LATE"] if result is Result.DENIED else [], detail=detail)
-        for kind, _, result, detail in kinds
-    ]
-    entries = [(Entry(index, bytes([index]) * 32, None), each) for index, each in enumerate(records)]
-    events = list(openlineage_events(entries, namespace="factory-1"))
-    assert [event["eventType"] for event in events] == [each[1] for each in kinds if each[1]]
-    assert len({event["run"]["runId"] for event in events}) == 1
-    for event in events:
-        assert {"eventTime", "producer", "schemaURL", "run", "job"} <= event.keys()
-        uuid.UUID(event["run"]["runId"])
-        assert event["job"] == {"namespace": "factory-1/acme", "name": "job-0"}
-        for dataset in (*event["inputs"], *event["outputs"]):
-            assert {"namespace", "name", "facets"} == dataset.keys()
-    made = events[2]
-    assert [(each["name"], each["facets"]["version"]["datasetVersion"]) for each in made["outputs"]] == [
-        ("acme/llm", "1")
-    ]
-    assert [each["name"] for each in made["inputs"]] == ["acme/corpus"]
-    facet = events[0]["run"]["facets"]["keystead_audit"]
-    assert (facet["site"], facet["policyDigest"], facet["entry"]) == ("hall-1", "11" * 32, 0)
-    other = list(openlineage_events([(entries[0][0], record(0, tenant="umbrella"))], namespace="factory-1"))
-    assert other[0]["run"]["runId"] != events[0]["run"]["runId"]
+def test_an_instant_without_a_calendar_date_is_an_error(record: Build) -> None:
+    entry = Entry(0, bytes(32), None)
+    assert csv_row(entry, record(0, time=MAX_INSTANT))[2] == "9999-12-31T23:59:59Z"
+    for bad in ({"time": MAX_INSTANT + 1}, {"detail": {"expires_at": MAX_INTEGER}}):
+        with pytest.raises(ExportError, match="years 1 and 9999"):
+            csv_row(entry, record(0, **bad))
+    assert csv_row(entry, record(0, detail={"expires_at": True}))[CSV_COLUMNS.index("expires_at")] == ""
 
-    out = tmp_path / "runs.jsonl"
-    arguments = ("--format", "openlineage", "--namespace", "f", "--out", out)
-    assert keystead(*arguments, "--database", f"sqlite:///{database_path}")[0] == 0
-    assert [json.loads(line)["eventType"] for line in out.read_text().splitlines()] == ["START", "START"]
+
+def test_what_was_left_out_is_counted(log: Engine, database_path: Path, tmp_path: Path, keystead: Keystead) -> None:
+    out = tmp_path / "file"
+    counts = {}
+    for each in ("csv", "jsonl", "ocsf", "openlineage"):
+        code, said, _ = keystead("--format", each, "--database", f"sqlite:///{database_path}", "--out", out, "--json")
+        assert code == 0
+        document = json.loads(said)
+        assert (document["entries"], document["erased"]) == (5, 1)
+        assert document["lines"] == len(out.read_text().splitlines()) - (each == "csv")
+        counts[each] = document["lines"]
+    assert counts == {"csv": 4, "jsonl": 5, "ocsf": 4, "openlineage": 2}
