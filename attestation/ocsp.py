@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,7 +26,7 @@ from attestation.ecdsa import EcdsaKey
 from attestation.errors import MalformedError
 from attestation.findings import THIS_SESSION, Check, CheckLog, Passed, Severity
 from attestation.lru import LruCache
-from attestation.x509 import MAX_CERTIFICATE_SIZE, CertificateChain
+from attestation.x509 import MAX_CERTIFICATE_SIZE, CertificateChain, contents
 
 MAX_RESPONSE_SIZE: Final = 16384
 """Bytes; NVIDIA's have about 1,000."""
@@ -106,9 +106,9 @@ class _CertId(NamedTuple):
     issuer_key_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Answer:
-    """What one response says of one certificate; nothing about it is verified."""
+    """What one response says of one certificate; nothing about it is verified. Equal to itself alone."""
 
     der: bytes
     response: ocsp.OCSPResponse
@@ -190,12 +190,14 @@ class _Signer:
         subject: the name, which is compared as names are.
         name: the same as it is encoded, which is hashed.
         point: the key as it stands in its BIT STRING; empty where it is no elliptic-curve key, which matches nothing.
+        key_hash: its SHA-1, by which responses name who signed them.
         key: None where it is no P-384 key.
     """
 
     subject: x509.Name
     name: bytes
     point: bytes
+    key_hash: bytes
     key: EcdsaKey | None
     not_before: int
     not_after: int
@@ -204,16 +206,27 @@ class _Signer:
     def of(cls, certificate: x509.Certificate) -> Self:
         """Read what signing takes from `certificate`."""
         key = certificate.public_key()
+        point = b""
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return cls(
             subject=certificate.subject,
             name=certificate.subject.public_bytes(),
-            point=key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-            if isinstance(key, ec.EllipticCurvePublicKey)
-            else b"",
+            point=point,
+            key_hash=hashlib.sha1(point, usedforsecurity=False).digest(),
             key=EcdsaKey(key) if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == _CURVE else None,
             not_before=int(certificate.not_valid_before_utc.timestamp()),
             not_after=int(certificate.not_valid_after_utc.timestamp()),
         )
+
+    def cert_id(self, hash_name: str) -> _CertId:
+        """What a CertID has of the certificates that this key issued.
+
+        Raises:
+            ValueError: no hash function of that name is known.
+        """
+        name = hashlib.new(hash_name, self.name, usedforsecurity=False).digest()
+        return _CertId(hash_name, name, hashlib.new(hash_name, self.point, usedforsecurity=False).digest())
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Does the key verify an ECDSA-SHA384 signature?"""
@@ -231,6 +244,10 @@ class _Sound:
     passed: tuple[Passed, ...]
 
 
+_SoundKey: TypeAlias = "tuple[_Answer, bytes, str, int | None]"
+"""An answer, the DER of the certificate's issuer, the certificate's label, and the declared maximum age."""
+
+
 class OcspCache:
     """Responses that were read before, and what was found authentic: responses, and responders' certificates.
 
@@ -238,16 +255,17 @@ class OcspCache:
     sound response is the time from which and until which all of it holds, and that is compared on every use.
     """
 
-    __slots__ = ("_answers", "_appointed", "_authentic", "_sets", "_signers", "sound")
+    __slots__ = ("_answers", "_appointed", "_authentic", "_cert_ids", "_sets", "_signers", "sound")
 
     def __init__(self, capacity: int = CACHED_RESPONSES) -> None:
         """Start empty, for at most `capacity` responses."""
         self._sets: LruCache[tuple[bytes, ...], OcspResponses] = LruCache(CACHED_SETS)
         self._answers: LruCache[bytes, tuple[tuple[int, _Answer], ...]] = LruCache(capacity)
-        self._authentic: LruCache[tuple[bytes, int, _CertId, bytes], _Responder] = LruCache(capacity)
+        self._authentic: LruCache[tuple[_Answer, bytes], _Responder] = LruCache(capacity)
         self._signers: LruCache[bytes, _Signer] = LruCache(CACHED_AUTHORITIES)
+        self._cert_ids: LruCache[tuple[bytes, str], _CertId] = LruCache(CACHED_AUTHORITIES)
         self._appointed: LruCache[tuple[bytes, bytes], _Signer] = LruCache(CACHED_AUTHORITIES)
-        self.sound: LruCache[tuple[bytes, int, _CertId, bytes, str, int | None], _Sound] = LruCache(capacity)
+        self.sound: LruCache[_SoundKey, _Sound] = LruCache(capacity)
 
     def parse(self, responses: tuple[bytes, ...]) -> OcspResponses:
         """Read responses (DER); see `OcspResponses.parse`.
@@ -261,25 +279,25 @@ class OcspCache:
             self._sets.put(responses, known)
         return known
 
-    def is_about(self, answer: _Answer, issuer: x509.Certificate, issuer_der: bytes) -> bool:
+    def is_about(self, answer: _Answer, issuer_der: bytes) -> bool:
         """Is the issuer in the answer's CertID this one?"""
-        signer, stated = self._signer(issuer, issuer_der), answer.issuer
-        try:
-            name = hashlib.new(stated.hash_name, signer.name, usedforsecurity=False).digest()
-            key = hashlib.new(stated.hash_name, signer.point, usedforsecurity=False).digest()
-        except ValueError:
-            return False
-        return name == stated.issuer_name_hash and key == stated.issuer_key_hash
+        key = (issuer_der, answer.issuer.hash_name)
+        known = self._cert_ids.get(key)
+        if known is None:
+            try:
+                known = self._issuer(issuer_der).cert_id(answer.issuer.hash_name)
+            except ValueError:
+                return False
+            self._cert_ids.put(key, known)
+        return known == answer.issuer
 
-    def responder(self, answer: _Answer, serial: int, issuer: x509.Certificate, issuer_der: bytes) -> _Responder | str:
-        """Who signed `answer` for the certificate `serial` of `issuer`, or why it is not authentic."""
-        key = (answer.der, serial, answer.issuer, issuer_der)
-        found: _Responder | str | None = self._authentic.get(key)
-        if found is None:
-            found = self._authenticate(answer.response, issuer, issuer_der)
-            if isinstance(found, _Responder):
-                self._authentic.put(key, found)
-        return found
+    def responder(self, answer: _Answer, issuer_der: bytes) -> _Responder | str:
+        """Who signed `answer` on behalf of `issuer_der`, or why it is not authentic."""
+        return self._authentic.get((answer, issuer_der)) or self._authenticate(answer, issuer_der)
+
+    def keep(self, answer: _Answer, issuer_der: bytes, responder: _Responder) -> None:
+        """Remember who signed an authentic answer that is not remembered as sound."""
+        self._authentic.put((answer, issuer_der), responder)
 
     def _read(self, der: bytes) -> tuple[tuple[int, _Answer], ...]:
         known = self._answers.get(der)
@@ -288,39 +306,51 @@ class OcspCache:
             self._answers.put(der, known)
         return known
 
-    def _signer(self, certificate: x509.Certificate, der: bytes) -> _Signer:
+    def _issuer(self, der: bytes) -> _Signer:
+        """A certificate of the chain that is judged."""
         known = self._signers.get(der)
         if known is None:
-            known = _Signer.of(certificate)
+            known = _Signer.of(x509.load_der_x509_certificate(der))
             self._signers.put(der, known)
         return known
 
-    def _authenticate(
-        self, response: ocsp.OCSPResponse, issuer: x509.Certificate, issuer_der: bytes
-    ) -> _Responder | str:
-        """Who signed `response` on behalf of `issuer`, or why nobody did."""
+    def _given(self, response: ocsp.OCSPResponse, position: int, der: bytes) -> _Signer:
+        """The certificate at `position` of those that came with `response`."""
+        known = self._signers.get(der)
+        if known is None:
+            known = _Signer.of(response.certificates[position])
+            self._signers.put(der, known)
+        return known
+
+    def _authenticate(self, answer: _Answer, issuer_der: bytes) -> _Responder | str:
+        """Who signed the response on behalf of its subject's issuer, or why nobody did."""
+        response = answer.response
         if response.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384:
             return f"signature algorithm {response.signature_algorithm_oid.dotted_string}"
-        authority = self._signer(issuer, issuer_der)
+        authority = self._issuer(issuer_der)
+        signed, given = _cut(answer.der)
         if _is_responder(response, authority):
-            signed = authority.verifies(response.signature, response.tbs_response_bytes)
-            return _Responder(None, None) if signed else "the issuer's key does not verify the signature"
+            verifies = authority.verifies(response.signature, signed)
+            return _Responder(None, None) if verifies else "the issuer's key does not verify the signature"
         try:
-            given = [(each, each.public_bytes(Encoding.DER)) for each in response.certificates]
-            candidates = [(each, der) for each, der in given if _is_responder(response, self._signer(each, der))]
+            candidates = [
+                (position, der)
+                for position, der in enumerate(given)
+                if _is_responder(response, self._given(response, position, der))
+            ]
             if len(candidates) != 1:
                 return f"{len(candidates)} certificates of the stated responder, expected one"
-            certificate, der = candidates[0]
+            position, der = candidates[0]
             responder = self._appointed.get((der, issuer_der))
             if responder is None:
-                problem = _responder_problem(certificate, der, issuer, authority)
+                problem = _responder_problem(response.certificates[position], der, authority)
                 if problem is not None:
                     return problem
-                responder = self._signer(certificate, der)
+                responder = self._given(response, position, der)
                 self._appointed.put((der, issuer_der), responder)
         except _UNREADABLE as error:
             return f"the responder's certificate cannot be read: {error}"
-        if not responder.verifies(response.signature, response.tbs_response_bytes):
+        if not responder.verifies(response.signature, signed):
             return "the responder's key does not verify the signature"
         return _Responder(responder.not_before, responder.not_after)
 
@@ -352,10 +382,16 @@ def check_revocation(
     ages: dict[str, int] = {}
     missing: list[str] = []
     for position in positions:
-        if position + 1 >= len(chain.certificates):
+        if position + 1 >= len(chain.der):
             break
         for answer in responses.by_serial.get(chain.serial_numbers[position], ()):
-            if _check_newest(answer, chain, position, rules=rules, cache=cache, now=now, log=log, ages=ages):
+            key = (answer, chain.der[position + 1], chain.labels[position], rules.max_age)
+            sound = None if answer.nonce is not None and rules.nonce is not None else cache.sound.get(key)
+            if sound is not None and sound.not_before <= now < sound.end:
+                log.passed.extend(sound.passed)
+                ages[sound.age_name] = now - sound.this_update
+                break
+            if _check_newest(key, chain, position, rules=rules, cache=cache, now=now, log=log, ages=ages):
                 break
         else:
             missing.append(chain.labels[position])
@@ -369,7 +405,7 @@ def check_revocation(
 
 
 def _check_newest(
-    answer: _Answer,
+    key: _SoundKey,
     chain: CertificateChain,
     position: int,
     *,
@@ -379,37 +415,32 @@ def _check_newest(
     log: CheckLog,
     ages: dict[str, int],
 ) -> bool:
-    """Judge `answer` if it is about the certificate at `position`, and say whether it is.
+    """Judge the answer in `key` if it is about the certificate at `position`, and say whether it is.
 
     The newest word counts: a hold may have been lifted, or a good certificate revoked, since the others. Of two words
     of one instant the one that is not good counts.
     """
-    serial, label, issuer_der = chain.serial_numbers[position], chain.labels[position], chain.der[position + 1]
-    key = (answer.der, serial, answer.issuer, issuer_der, label, rules.max_age)
-    asked = answer.nonce is not None and rules.nonce is not None
-    sound = None if asked else cache.sound.get(key)
-    if sound is not None and sound.not_before <= now < sound.end:
-        log.passed.extend(sound.passed)
-        ages[sound.age_name] = now - sound.this_update
-        return True
-    issuer = chain.certificates[position + 1]
-    if not cache.is_about(answer, issuer, issuer_der):
+    answer, issuer_der, label, max_age = key
+    if not cache.is_about(answer, issuer_der):
         return False
-    responder = cache.responder(answer, serial, issuer, issuer_der)
+    responder = cache.responder(answer, issuer_der)
     own = CheckLog()
     says = f"OCSP, on behalf of {chain.labels[position + 1].partition(' ')[2]}"
     used = _check_answer(answer, responder, rules=rules, now=now, log=own, where=label, says=says)
     log.passed.extend(own.passed)
     log.findings.extend(own.findings)
-    age_name = f"ocsp {serial:x}"
+    age_name = f"ocsp {chain.serial_numbers[position]:x}"
     if used:
         ages[age_name] = now - answer.this_update
-    if used and not own.findings and not asked and isinstance(responder, _Responder):
-        end = answer.end(rules.max_age)
-        start = answer.this_update
-        if responder.not_before is not None and responder.not_after is not None:
-            start, end = max(start, responder.not_before), min(end, responder.not_after + 1)
-        cache.sound.put(key, _Sound(start, end, answer.this_update, age_name, tuple(own.passed)))
+    if isinstance(responder, _Responder):
+        asked = answer.nonce is not None and rules.nonce is not None
+        if used and not own.findings and not asked:
+            start, end = answer.this_update, answer.end(max_age)
+            if responder.not_before is not None and responder.not_after is not None:
+                start, end = max(start, responder.not_before), min(end, responder.not_after + 1)
+            cache.sound.put(key, _Sound(start, end, answer.this_update, age_name, tuple(own.passed)))
+        else:
+            cache.keep(answer, issuer_der, responder)
     return True
 
 
@@ -511,13 +542,11 @@ def _read(der: bytes) -> tuple[tuple[int, _Answer], ...]:
     return tuple(answers)
 
 
-def _responder_problem(
-    responder: x509.Certificate, der: bytes, issuer: x509.Certificate, authority: _Signer
-) -> str | None:
-    """Why `responder` may not answer for `issuer`; None where it may."""
+def _responder_problem(responder: x509.Certificate, der: bytes, authority: _Signer) -> str | None:
+    """Why `responder` may not answer for the issuer that is the `authority`; None where it may."""
     if len(der) > MAX_CERTIFICATE_SIZE:
         return "the responder's certificate is too long"
-    if responder.issuer != issuer.subject:
+    if responder.issuer != authority.subject:
         return f"the responder was issued by {responder.issuer.rfc4514_string()}, not by the certificate's issuer"
     if responder.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA384 or not authority.verifies(
         responder.signature, responder.tbs_certificate_bytes
@@ -541,8 +570,36 @@ def _responder_problem(
 def _is_responder(response: ocsp.OCSPResponse, signer: _Signer) -> bool:
     """Is `signer` the one that ResponderID states, by name or by the SHA-1 of its key (section 4.2.1)?"""
     if response.responder_key_hash is not None:
-        return hashlib.sha1(signer.point, usedforsecurity=False).digest() == response.responder_key_hash
+        return signer.key_hash == response.responder_key_hash
     return response.responder_name == signer.subject
+
+
+def _cut(der: bytes) -> tuple[bytes, list[bytes]]:
+    """What the signature of a response covers, and the certificates that came with it, as they stand in it.
+
+    The response was read before; nothing is checked anew. OCSPResponse has a status and [0] ResponseBytes, and these
+    have a type and an OCTET STRING that holds BasicOCSPResponse: tbsResponseData, signatureAlgorithm, signature, and
+    certs, which is optional (section 4.2.1).
+    """
+    inside, _ = contents(der, 0)
+    _, response_bytes = contents(der, inside)
+    inside, _ = contents(der, response_bytes)
+    inside, _ = contents(der, inside)
+    _, octets = contents(der, inside)
+    basic, _ = contents(der, octets)
+    signed, end = contents(der, basic)
+    _, algorithm = contents(der, signed)
+    _, signature = contents(der, algorithm)
+    _, offset = contents(der, signature)
+    certificates = []
+    if offset < end:
+        inside, _ = contents(der, offset)
+        offset, end = contents(der, inside)
+        while offset < end:
+            begin = offset
+            _, offset = contents(der, begin)
+            certificates.append(der[begin:offset])
+    return der[signed:algorithm], certificates
 
 
 def _precedence(answer: _Answer) -> tuple[int, bool, bytes]:

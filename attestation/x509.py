@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
@@ -138,6 +138,7 @@ CHECKS: Final = (
 )
 """Every rule of this module, for the registry."""
 
+_V3: Final = x509.Version.v3.value
 _SERIAL_BITS: Final = 159
 """Positive and at most 20 octets (RFC 5280, section 4.1.2.2)."""
 _CURVES: Final = frozenset({"secp256r1", "secp384r1"})
@@ -206,25 +207,38 @@ NameAttributes: TypeAlias = "tuple[tuple[x509.ObjectIdentifier, str], ...]"
 class CertificateChain:
     """A chain that was parsed; whether it is trusted is for `verify_chain` to say.
 
+    Thousands are remembered, so it has what is asked of a chain later and not the library's certificates, which are
+    some thirty objects each once their extensions have been looked at.
+
     Attributes:
-        certificates: leaf first.
-        der: the same, as they came.
+        der: the certificates as they came, leaf first.
         serial_numbers: of the certificates.
         labels: of the certificates, for people: position and subject.
         subjects: attributes of each certificate's subject, in the order of the encoding.
-        keys: of the certificates; None where a key is on no curve that is verified.
+        points: of the certificates' keys, X9.62 uncompressed; empty where a key is on no curve that is verified.
+        windows: notBefore and notAfter of each certificate, both inclusive, in seconds since the epoch.
         leaf_key: the leaf's key; None where it is on no curve that is verified.
         root_sha256: SHA-256 of the last certificate's DER.
     """
 
-    certificates: tuple[x509.Certificate, ...]
     der: tuple[bytes, ...]
     serial_numbers: tuple[int, ...]
     labels: tuple[str, ...]
     subjects: tuple[NameAttributes, ...]
-    keys: tuple[EcdsaKey | None, ...]
+    points: tuple[bytes, ...]
+    windows: tuple[tuple[int, int], ...]
     leaf_key: EcdsaKey | None
     root_sha256: bytes
+
+    @property
+    def not_before(self) -> int:
+        """When the last of the certificates becomes valid, in seconds since the epoch."""
+        return max([begin for begin, _ in self.windows])
+
+    @property
+    def not_after(self) -> int:
+        """When the first of the certificates ceases to be valid, in seconds since the epoch."""
+        return min([end for _, end in self.windows])
 
 
 _Derived = TypeVar("_Derived")
@@ -245,11 +259,11 @@ class ChainResult(Generic[_Derived]):
     derived: _Derived
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(NamedTuple):
     """What the rules ask of one certificate, read once; reading them is where bad encodings surface.
 
-    `signed`, `issuer` and `subject` are the certificate's own bytes: TBSCertificate and both names.
+    `signed`, `issuer` and `subject` are the certificate's own bytes: TBSCertificate and both names. A named tuple,
+    because every device that is seen for the first time has two.
     """
 
     where: str
@@ -261,8 +275,7 @@ class _Facts:
     issuer: bytes
     subject: bytes
     attributes: NameAttributes
-    not_before: int
-    not_after: int
+    window: tuple[int, int]
     unknown_critical: tuple[str, ...]
     basic_constraints: x509.BasicConstraints | None
     basic_constraints_critical: bool
@@ -286,9 +299,23 @@ class _TbsCertificate:
     version: Annotated[int | None, asn1.Explicit(0)]
     serial_number: int
     signature: asn1.TLV
-    issuer: list[asn1.SetOf[_Attribute]]
+    issuer: asn1.TLV
     validity: asn1.TLV
     subject: list[asn1.SetOf[_Attribute]]
+    subject_public_key_info: asn1.TLV
+    extensions: Annotated[asn1.TLV, asn1.Explicit(3)]
+
+
+@asn1.sequence
+class _TbsIssuer:
+    """The same TBSCertificate for its issuer, where that is not a name that was read already."""
+
+    version: Annotated[int | None, asn1.Explicit(0)]
+    serial_number: int
+    signature: asn1.TLV
+    issuer: list[asn1.SetOf[_Attribute]]
+    validity: asn1.TLV
+    subject: asn1.TLV
     subject_public_key_info: asn1.TLV
     extensions: Annotated[asn1.TLV, asn1.Explicit(3)]
 
@@ -297,27 +324,52 @@ class _TbsCertificate:
 class _Certificate:
     """Certificate (RFC 5280, section 4.1)."""
 
-    tbs_certificate: _TbsCertificate
+    tbs_certificate: asn1.TLV
     signature_algorithm: asn1.TLV
     signature_value: asn1.BitString
 
 
+class _Authorities(NamedTuple):
+    """Authorities of a trusted chain, from some position to its root: what chains not seen before share with it.
+
+    Attributes:
+        facts: of them, the root's last.
+        root_sha256: SHA-256 of the root's DER.
+        passed: what every sound chain that ends in them records, validity excepted; nothing in it is a device's own.
+    """
+
+    facts: tuple[_Facts, ...]
+    root_sha256: bytes
+    passed: tuple[Passed, ...]
+
+
 class _Known:
-    """Certificates that stood above the leaf in trusted chains, and their signatures: what chains have in common."""
+    """Authorities of chains that were trusted under one set of rules, by their DER.
 
-    __slots__ = ("facts", "signatures")
+    Trusted chains have the one length that the rules ask for, so that equal DER at the end of another chain of that
+    length stands in the same positions, and every rule has the same outcome for it again.
+    """
 
-    def __init__(self) -> None:
-        self.facts: LruCache[tuple[int, bytes], _Facts] = LruCache(KNOWN_AUTHORITIES)
-        self.signatures: LruCache[tuple[bytes, bytes], bool] = LruCache(KNOWN_AUTHORITIES)
-        """By the DER of a certificate and of the one whose key verified its signature."""
+    __slots__ = ("_entries", "_length")
 
-    def learn(self, facts: Sequence[_Facts], certificates: Sequence[bytes]) -> None:
-        """Remember the authorities of a trusted chain."""
-        for position in range(1, len(certificates)):
-            issuer = min(position + 1, len(certificates) - 1)
-            self.facts.put((position, certificates[position]), facts[position])
-            self.signatures.put((certificates[position], certificates[issuer]), value=True)
+    def __init__(self, length: int) -> None:
+        """Start empty, for chains of `length` certificates."""
+        self._entries: LruCache[tuple[bytes, ...], _Authorities] = LruCache(KNOWN_AUTHORITIES)
+        self._length = length
+
+    def longest(self, certificates: tuple[bytes, ...]) -> _Authorities | None:
+        """The most of the authorities at the end of `certificates` that are known together."""
+        if len(certificates) == self._length:
+            for position in range(1, self._length):
+                known = self._entries.get(certificates[position:])
+                if known is not None:
+                    return known
+        return None
+
+    def learn(self, chain: CertificateChain, facts: tuple[_Facts, ...], passed: tuple[Passed, ...], new: int) -> None:
+        """Remember the authorities of a trusted chain, of which the first `new` certificates were not known."""
+        for position in range(1, new + 1 if new < len(facts) else new):
+            self._entries.put(chain.der[position:], _Authorities(facts[position:], chain.root_sha256, passed))
 
 
 class ChainCache(Generic[_Derived]):
@@ -333,10 +385,10 @@ class ChainCache(Generic[_Derived]):
         self,
         *,
         rules: ChainRules,
-        derive: Callable[[CertificateChain], _Derived],
+        derive: Callable[[CertificateChain, x509.Certificate], _Derived],
         capacity: int = DEFAULT_CACHED_CHAINS,
     ) -> None:
-        """Start empty; `derive` reads a scheme's endorsements out of a chain, once per chain.
+        """Start empty; `derive` reads a scheme's endorsements out of a chain and its leaf, once per chain.
 
         Raises:
             ValueError: `capacity` is less than one.
@@ -346,7 +398,7 @@ class ChainCache(Generic[_Derived]):
         self.rules = rules
         self._derive = derive
         self._entries: LruCache[tuple[bytes, ...], _CacheEntry[_Derived]] = LruCache(capacity)
-        self._known = _Known()
+        self._known = _Known(rules.length)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -363,27 +415,26 @@ class ChainCache(Generic[_Derived]):
             if entry.not_before <= now <= entry.not_after:
                 log.passed.append(_VALID)
                 return entry.result
-            return replace(entry.result, trusted=_check_validity(entry.facts, now, log))
-        chain, facts = _parse(certificates, self._known)
+            return replace(entry.result, trusted=_check_validity(entry.result.chain, now, log))
+        known = self._known.longest(certificates)
+        chain, facts = _parse(certificates, known)
         static = CheckLog()
-        sound = _check_static(chain, facts, self.rules, static, self._known)
+        sound = _check_static(chain, facts, self.rules, static, known)
         log.passed.extend(static.passed)
         log.findings.extend(static.findings)
-        valid = _check_validity(facts, now, log)
-        result = ChainResult(chain, sound and valid, self._derive(chain))
+        valid = _check_validity(chain, now, log)
+        result = ChainResult(chain, sound and valid, self._derive(chain, facts[0].certificate))
         if result.trusted:
-            self._known.learn(facts, certificates)
-            not_before, not_after = max(fact.not_before for fact in facts), min(fact.not_after for fact in facts)
-            self._entries.put(certificates, _CacheEntry(result, facts, tuple(static.passed), not_before, not_after))
+            passed = tuple(static.passed) if known is None else known.passed
+            self._known.learn(chain, facts, passed, len(facts) - (0 if known is None else len(known.facts)))
+            self._entries.put(certificates, _CacheEntry(result, passed, chain.not_before, chain.not_after))
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class _CacheEntry(Generic[_Derived]):
+class _CacheEntry(NamedTuple, Generic[_Derived]):
     """A trusted chain with what need not be worked out again, and the time (inclusive) when all of it is valid."""
 
     result: ChainResult[_Derived]
-    facts: tuple[_Facts, ...]
     passed: tuple[Passed, ...]
     not_before: int
     not_after: int
@@ -401,59 +452,68 @@ def verify_chain(certificates: Sequence[bytes], *, rules: ChainRules, now: int, 
     Raises:
         MalformedError: no chain of certificates.
     """
-    known = _Known()
-    chain, facts = _parse(tuple(certificates), known)
-    sound = _check_static(chain, facts, rules, log, known)
-    valid = _check_validity(facts, now, log)
+    chain, facts = _parse(tuple(certificates), None)
+    sound = _check_static(chain, facts, rules, log, None)
+    valid = _check_validity(chain, now, log)
     return ChainResult(chain, sound and valid, None)
 
 
-def extension_value(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> bytes | None:
-    """The DER inside the extension `oid` that `cryptography` does not know; None where it is absent."""
-    for extension in certificate.extensions:
-        if extension.oid == oid and isinstance(extension.value, x509.UnrecognizedExtension):
-            return extension.value.value
-    return None
+def unknown_extensions(certificate: x509.Certificate) -> dict[x509.ObjectIdentifier, bytes]:
+    """The DER inside each extension that `cryptography` does not know, by object identifier."""
+    return {
+        extension.oid: extension.value.value
+        for extension in certificate.extensions
+        if type(extension.value) is x509.UnrecognizedExtension
+    }
 
 
-def _parse(certificates: tuple[bytes, ...], known: _Known) -> tuple[CertificateChain, tuple[_Facts, ...]]:
-    """Parse every certificate and read what the rules ask about."""
+def _parse(certificates: tuple[bytes, ...], known: _Authorities | None) -> tuple[CertificateChain, tuple[_Facts, ...]]:
+    """Parse every certificate that is not among the `known` at the end, and read what the rules ask about."""
     structure = "certificate chain"
     if not 1 <= len(certificates) <= MAX_CHAIN_LENGTH:
         raise MalformedError(structure, f"{len(certificates)} certificates, expected 1 to {MAX_CHAIN_LENGTH}")
     for index, der in enumerate(certificates):
         if len(der) > MAX_CERTIFICATE_SIZE:
             raise MalformedError(structure, f"certificate {index} has {len(der)} bytes, limit {MAX_CERTIFICATE_SIZE}")
-    facts = tuple(known.facts.get((index, der)) or _read(index, der) for index, der in enumerate(certificates))
+    facts = () if known is None else known.facts
+    for index in reversed(range(len(certificates) - len(facts))):
+        facts = (_read(index, certificates[index], facts[0].subject if facts else b""), *facts)
     chain = CertificateChain(
-        certificates=tuple(fact.certificate for fact in facts),
         der=certificates,
-        serial_numbers=tuple(fact.serial_number for fact in facts),
-        labels=tuple(fact.where for fact in facts),
-        subjects=tuple(fact.attributes for fact in facts),
-        keys=tuple(fact.key for fact in facts),
+        serial_numbers=tuple([fact.serial_number for fact in facts]),
+        labels=tuple([fact.where for fact in facts]),
+        subjects=tuple([fact.attributes for fact in facts]),
+        points=tuple([b"" if fact.key is None else fact.key.point for fact in facts]),
+        windows=tuple([fact.window for fact in facts]),
         leaf_key=facts[0].key,
-        root_sha256=hashlib.sha256(certificates[-1]).digest(),
+        root_sha256=hashlib.sha256(certificates[-1]).digest() if known is None else known.root_sha256,
     )
     return chain, facts
 
 
-def _read(index: int, der: bytes) -> _Facts:
-    """Read one certificate; `cryptography` parses lazily, so everything that may fail is touched here."""
+def _read(index: int, der: bytes, issuer: bytes) -> _Facts:
+    """Read one certificate; `cryptography` parses lazily, so everything that may fail is touched here.
+
+    Args:
+        index: position in the chain.
+        der: the certificate.
+        issuer: subject of the certificate that follows, as it was encoded there: the name has been read.
+    """
     structure = f"certificate {index}"
     try:
         # The whole certificate as strict DER first: the parser below lets some defects pass with a warning.
         strict = asn1.decode_der(_Certificate, der)
-        tbs = strict.tbs_certificate
-        if tbs.version != x509.Version.v3.value:
+        tbs = strict.tbs_certificate.parse(_TbsCertificate)
+        if tbs.version != _V3:
             raise MalformedError(structure, "not X.509 v3")
         if not 0 < tbs.serial_number < 1 << _SERIAL_BITS:
             raise MalformedError(structure, f"serialNumber {tbs.serial_number} is not positive or too long")
-        if bytes(tbs.signature.data) != bytes(strict.signature_algorithm.data):
+        if tbs.signature.data != strict.signature_algorithm.data:
             raise MalformedError(structure, "signature and signatureAlgorithm differ")
-        _name(tbs.issuer, structure)
-        attributes = _name(tbs.subject, structure)
         parts = _tbs_parts(der)
+        if parts.issuer not in (issuer, parts.subject):
+            _name(strict.tbs_certificate.parse(_TbsIssuer).issuer, structure)
+        attributes = _name(tbs.subject, structure)
         certificate = x509.load_der_x509_certificate(der)
         key, curve = _key(certificate, parts.public_key)
         extensions = certificate.extensions
@@ -488,8 +548,10 @@ def _read(index: int, der: bytes) -> _Facts:
             issuer=parts.issuer,
             subject=parts.subject,
             attributes=attributes,
-            not_before=int(certificate.not_valid_before_utc.timestamp()),
-            not_after=int(certificate.not_valid_after_utc.timestamp()),
+            window=(
+                int(certificate.not_valid_before_utc.timestamp()),
+                int(certificate.not_valid_after_utc.timestamp()),
+            ),
             unknown_critical=tuple(unknown_critical),
             basic_constraints=None if basic is None else basic[0],
             basic_constraints_critical=basic is not None and basic[1],
@@ -516,18 +578,25 @@ def _tbs_parts(der: bytes) -> _TbsParts:
     TBSCertificate's fields are version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, and
     others that are of no interest here (RFC 5280, section 4.1).
     """
-    start, _ = _contents(der, 0)
-    offset, end = _contents(der, start)
-    fields = []
+    start, _ = contents(der, 0)
+    offset, end = contents(der, start)
+    bounds = [offset]
     for _ in range(7):
-        _, after = _contents(der, offset)
-        fields.append(der[offset:after])
-        offset = after
-    return _TbsParts(signed=der[start:end], issuer=fields[3], subject=fields[5], public_key=fields[6])
+        _, offset = contents(der, offset)
+        bounds.append(offset)
+    return _TbsParts(
+        signed=der[start:end],
+        issuer=der[bounds[3] : bounds[4]],
+        subject=der[bounds[5] : bounds[6]],
+        public_key=der[bounds[6] : bounds[7]],
+    )
 
 
-def _contents(der: bytes, offset: int) -> tuple[int, int]:
-    """Where the contents of the element at `offset` begin and end (X.690, section 8.1.3)."""
+def contents(der: bytes, offset: int) -> tuple[int, int]:
+    """Where the contents of the element at `offset` begin and end (X.690, section 8.1.3).
+
+    For cutting what was decoded as strict DER before; nothing is checked.
+    """
     start, length = offset + 2, der[offset + 1]
     if length & 0x80:
         size = length & 0x7F
@@ -582,19 +651,29 @@ def _plain_name(attributes: NameAttributes) -> str | None:
 
 
 def _check_static(
-    chain: CertificateChain, facts: tuple[_Facts, ...], rules: ChainRules, log: CheckLog, known: _Known
+    chain: CertificateChain, facts: tuple[_Facts, ...], rules: ChainRules, log: CheckLog, known: _Authorities | None
 ) -> bool:
-    """Every rule but validity: what is true of these bytes is true at any time."""
-    count = len(facts)
+    """Every rule but validity: what is true of these bytes is true at any time.
+
+    Certificates that are `known` broke no rule in their positions under a pinned root, and are not judged again.
+    """
+    count, different = len(facts), len(set(chain.der))
+    last = count - 1
+    problems: dict[str, list[tuple[str, str]]] = {}
+    for position, fact in enumerate(facts if known is None else facts[: -len(known.facts)]):
+        # Each certificate's issuer is its successor; the root's is itself.
+        for check, actual in _problems(fact, facts[min(position + 1, last)], position, rules.algorithm):
+            problems.setdefault(check.code, []).append((fact.where, actual))
+    if known is not None and not problems and different == rules.length:
+        log.passed.extend(known.passed)
+        return True
     algorithm = rules.algorithm
-    issuers = (*range(1, count), count - 1)
-    """Position of each certificate's issuer: its successor; the root's own."""
-    outcomes = (
+    outcomes = [
         log.require(
             CHAIN_LENGTH,
-            ok=count == rules.length == len(set(chain.der)),
+            ok=count == rules.length == different,
             expected=f"{rules.length} different certificates",
-            actual=f"{count}, {len(set(chain.der))} different",
+            actual=f"{count}, {different} different",
         ),
         log.require(
             ROOT_PINNED,
@@ -602,99 +681,49 @@ def _check_static(
             expected="one of " + ", ".join(sorted(root.hex() for root in rules.pinned_roots)),
             actual=chain.root_sha256.hex(),
         ),
-        _require_all(
-            log,
-            ALGORITHM,
-            expected=f"{algorithm.curve} key, {algorithm.name} signature",
-            problems=[
-                (fact.where, f"{fact.curve} key, signature {fact.certificate.signature_algorithm_oid.dotted_string}")
-                for fact in facts
-                if fact.curve != algorithm.curve or fact.certificate.signature_algorithm_oid != algorithm.signature_oid
-            ],
-        ),
-        _require_all(
-            log,
-            NAMES,
-            expected="the subject of the next certificate",
-            problems=[
-                (fact.where, fact.certificate.issuer.rfc4514_string())
-                for fact, issuer in zip(facts, issuers, strict=True)
-                if fact.issuer != facts[issuer].subject
-            ],
-        ),
-        _require_all(
-            log,
-            KEY_IDENTIFIERS,
-            expected="the issuer's subject key identifier",
-            problems=[
-                (fact.where, fact.authority_key.hex())
-                for fact, issuer in zip(facts, issuers, strict=True)
-                if fact.authority_key is not None
-                and facts[issuer].subject_key is not None
-                and fact.authority_key != facts[issuer].subject_key
-            ],
-        ),
-        _require_all(
-            log,
-            SIGNATURES,
-            expected="a signature that verifies with the next certificate's key",
-            problems=[
-                (fact.where, "does not verify")
-                for position, (fact, issuer) in enumerate(zip(facts, issuers, strict=True))
-                if not (
-                    known.signatures.get((chain.der[position], chain.der[issuer]))
-                    or _is_signed_by(fact, facts[issuer], algorithm)
-                )
-            ],
-        ),
-        _require_all(
-            log,
-            AUTHORITIES,
-            expected="critical basicConstraints with cA in every certificate but the leaf",
-            problems=[
-                (fact.where, _describe_constraints(fact))
-                for position, fact in enumerate(facts)
-                if _is_authority(fact) != (position > 0)
-            ],
-        ),
-        _require_all(
-            log,
-            PATH_LENGTH,
-            expected="pathLenConstraint absent or no less than the authorities below",
-            problems=[
-                (fact.where, f"{fact.basic_constraints.path_length}, authorities below: {position - 1}")
-                for position, fact in enumerate(facts)
-                if fact.basic_constraints is not None
-                and fact.basic_constraints.path_length is not None
-                and fact.basic_constraints.path_length < position - 1
-            ],
-        ),
-        _require_all(
-            log,
-            KEY_USAGE,
-            expected="keyCertSign in every issuer, digitalSignature without keyCertSign in the leaf",
-            problems=[
-                (fact.where, "absent" if fact.key_usage is None else "not so")
-                for position, fact in enumerate(facts)
-                if not _has_usage(fact.key_usage, issuer=position > 0)
-            ],
-        ),
-        _require_all(
-            log,
-            CRITICAL_EXTENSIONS,
-            expected="basicConstraints, keyUsage",
-            problems=[(fact.where, ", ".join(fact.unknown_critical)) for fact in facts if fact.unknown_critical],
-        ),
-    )
+    ]
+    for check, expected in (
+        (ALGORITHM, f"{algorithm.curve} key, {algorithm.name} signature"),
+        (NAMES, "the subject of the next certificate"),
+        (KEY_IDENTIFIERS, "the issuer's subject key identifier"),
+        (SIGNATURES, "a signature that verifies with the next certificate's key"),
+        (AUTHORITIES, "critical basicConstraints with cA in every certificate but the leaf"),
+        (PATH_LENGTH, "pathLenConstraint absent or no less than the authorities below"),
+        (KEY_USAGE, "keyCertSign in every issuer, digitalSignature without keyCertSign in the leaf"),
+        (CRITICAL_EXTENSIONS, "basicConstraints, keyUsage"),
+    ):
+        outcomes.append(_require_all(log, check, expected=expected, problems=problems.get(check.code, [])))
     return all(outcomes)
 
 
-def _check_validity(facts: tuple[_Facts, ...], now: int, log: CheckLog) -> bool:
+def _problems(fact: _Facts, issuer: _Facts, position: int, algorithm: EcAlgorithm) -> Iterator[tuple[Check, str]]:
+    """The rules that one certificate breaks in its position, and what is found instead."""
+    signature_oid = fact.certificate.signature_algorithm_oid
+    if fact.curve != algorithm.curve or signature_oid != algorithm.signature_oid:
+        yield ALGORITHM, f"{fact.curve} key, signature {signature_oid.dotted_string}"
+    if fact.issuer != issuer.subject:
+        yield NAMES, fact.certificate.issuer.rfc4514_string()
+    if fact.authority_key is not None and issuer.subject_key is not None and fact.authority_key != issuer.subject_key:
+        yield KEY_IDENTIFIERS, fact.authority_key.hex()
+    if not _is_signed_by(fact, issuer, algorithm):
+        yield SIGNATURES, "does not verify"
+    if _is_authority(fact) != (position > 0):
+        yield AUTHORITIES, _describe_constraints(fact)
+    constraints = fact.basic_constraints
+    if constraints is not None and constraints.path_length is not None and constraints.path_length < position - 1:
+        yield PATH_LENGTH, f"{constraints.path_length}, authorities below: {position - 1}"
+    if not _has_usage(fact.key_usage, issuer=position > 0):
+        yield KEY_USAGE, "absent" if fact.key_usage is None else "not so"
+    if fact.unknown_critical:
+        yield CRITICAL_EXTENSIONS, ", ".join(fact.unknown_critical)
+
+
+def _check_validity(chain: CertificateChain, now: int, log: CheckLog) -> bool:
     """Is every certificate valid at `now`? Both bounds are inclusive (RFC 5280, section 4.1.2.5)."""
     problems = [
-        (fact.where, f"{fact.not_before} to {fact.not_after}")
-        for fact in facts
-        if not fact.not_before <= now <= fact.not_after
+        (label, f"{begin} to {end}")
+        for label, (begin, end) in zip(chain.labels, chain.windows, strict=True)
+        if not begin <= now <= end
     ]
     if problems:
         return _require_all(log, VALIDITY, expected=f"notBefore ≤ {now} ≤ notAfter", problems=problems)

@@ -36,7 +36,7 @@ from attestation.spdm.dice import (
     parse_composite_device_id,
     parse_dice_tcb_info,
 )
-from attestation.x509 import CertificateChain, ChainCache, ChainRules, EcAlgorithm, NameAttributes, extension_value
+from attestation.x509 import CertificateChain, ChainCache, ChainRules, EcAlgorithm, NameAttributes, unknown_extensions
 
 NVIDIA_DEVICE_IDENTITY_CA_SHA256: Final = bytes.fromhex(
     "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
@@ -99,15 +99,20 @@ class DeviceEndorsement:
         return None if self.serial_number is None else self.serial_number[2:]
 
     @classmethod
-    def from_chain(cls, chain: CertificateChain, kind: DeviceKind) -> Self:
+    def from_chain(cls, chain: CertificateChain, leaf: x509.Certificate, *, kind: DeviceKind) -> Self:
         """Read the endorsement of a device of this kind out of leaf and BROM certificate.
+
+        Args:
+            chain: of the device.
+            leaf: its first certificate.
+            kind: of the device.
 
         Raises:
             MalformedError: fewer than two certificates, names without their parts, or a broken DICE extension.
         """
-        if len(chain.certificates) <= BROM:
+        subjects = chain.subjects
+        if len(subjects) <= BROM:
             raise MalformedError("NVIDIA certificate chain", "no BROM certificate follows the leaf")
-        leaf, subjects, brom_key = chain.certificates[LEAF], chain.subjects, chain.keys[BROM]
         info = _device_info(leaf)
         products = [
             _attribute(subjects[LEAF], NameOID.COMMON_NAME, "leaf"),
@@ -121,7 +126,7 @@ class DeviceEndorsement:
             stated_serial_number=serial,
             device_info=None if info is None else info[1],
             firmware=_firmware(leaf),
-            device_key=b"" if brom_key is None else brom_key.point,
+            device_key=chain.points[BROM],
         )
 
 
@@ -203,8 +208,8 @@ def _attribute(subject: NameAttributes, oid: x509.ObjectIdentifier, name: str) -
 
 def _firmware(leaf: x509.Certificate) -> FirmwareIdentity | None:
     """What the leaf says of its firmware, in whichever of the two generations it says it."""
-    composite = extension_value(leaf, OID_COMPOSITE_DEVICE_ID)
-    tcb_info = extension_value(leaf, OID_DICE_TCB_INFO)
+    extensions = unknown_extensions(leaf)
+    composite, tcb_info = extensions.get(OID_COMPOSITE_DEVICE_ID), extensions.get(OID_DICE_TCB_INFO)
     if composite is not None and tcb_info is not None:
         raise MalformedError("NVIDIA leaf certificate", "carries both CompositeDeviceID and DiceTcbInfo")
     if composite is not None:
@@ -214,11 +219,13 @@ def _firmware(leaf: x509.Certificate) -> FirmwareIdentity | None:
 
 def _device_info(leaf: x509.Certificate) -> tuple[str, str] | None:
     """Product and serial number from the leaf's SPDM device information; None where absent."""
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return None
-    infos = [name.value for name in names.get_values_for_type(x509.OtherName) if name.type_id == OID_SPDM_DEVICE_INFO]
+    infos = [
+        name.value
+        for extension in leaf.extensions
+        if type(extension.value) is x509.SubjectAlternativeName
+        for name in extension.value.get_values_for_type(x509.OtherName)
+        if name.type_id == OID_SPDM_DEVICE_INFO
+    ]
     if not infos:
         return None
     try:

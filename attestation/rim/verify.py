@@ -203,12 +203,11 @@ def _verify(data: bytes, anchors: RimAnchors, now: int, log: CheckLog) -> Verifi
     sound = not any(finding.code != VALIDITY.code for finding in log.findings)
     if document is None or chain is None or not (intact and signed and sound):
         return None
-    certificates = chain.certificates
     return VerifiedRim(
         document=document,
         chain=chain,
-        not_before=max(int(each.not_valid_before_utc.timestamp()) for each in certificates),
-        not_after=min(int(each.not_valid_after_utc.timestamp()) for each in certificates),
+        not_before=chain.not_before,
+        not_after=chain.not_after,
         simulated=chain.root_sha256 in anchors.simulated_roots,
     )
 

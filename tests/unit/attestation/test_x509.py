@@ -24,7 +24,7 @@ from attestation.x509 import (
     ChainResult,
     ChainRules,
     EcAlgorithm,
-    extension_value,
+    unknown_extensions,
     verify_chain,
 )
 
@@ -125,7 +125,7 @@ def test_sound_chain_is_trusted() -> None:
     result, findings = judge(chain_of())
     assert findings == []
     assert result.chain.leaf_key is not None
-    assert len(result.chain.certificates) == 4
+    assert len(result.chain.der) == 4
 
 
 SKI3 = x509.SubjectKeyIdentifier.from_public_key(KEYS[3].public_key()).digest
@@ -334,16 +334,17 @@ def test_too_many_extensions_are_malformed() -> None:
         verify_chain((der,), rules=rules_for((der,)), now=NOW, log=CheckLog())
 
 
-def test_extension_value() -> None:
+def test_unknown_extensions_are_those_that_the_library_does_not_know() -> None:
     certificate = x509.load_der_x509_certificate(replace(LEAF, unknown=True).der())
-    assert extension_value(certificate, OID_UNKNOWN) == b"\x05\x00"
-    assert extension_value(certificate, x509.ObjectIdentifier("1.2.3.5")) is None
+    assert len(certificate.extensions) > 1
+    assert unknown_extensions(certificate) == {OID_UNKNOWN: b"\x05\x00"}
+    assert unknown_extensions(x509.load_der_x509_certificate(LEAF.der())) == {}
 
 
 def cache_for(chain: tuple[bytes, ...], *, capacity: int = 2) -> tuple[ChainCache[str], list[int]]:
     calls: list[int] = []
 
-    def derive(parsed: object) -> str:
+    def derive(parsed: object, leaf: object) -> str:
         calls.append(1)
         return f"derived {len(calls)}"
 
