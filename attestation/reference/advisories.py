@@ -182,16 +182,28 @@ class AdvisoryTable:
         about: issuer, serial and when; `About.expires` is the next update.
         next_update: from when on it is stale, seconds since the epoch.
         advisories: in the order of the file.
+        about_snp, about_nvidia: those of them that are about SEV-SNP product lines, and about NVIDIA's chips.
+        title: what findings call the table.
     """
 
     source: Source
     about: About
     next_update: int
     advisories: tuple[Advisory, ...]
+    about_snp: tuple[Advisory, ...] = field(init=False, repr=False, compare=False)
+    about_nvidia: tuple[Advisory, ...] = field(init=False, repr=False, compare=False)
+    title: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Every device is held against the table, so that what depends on the table alone is worked out once.
+        day = instant(self.about.issued).partition("T")[0]
+        title = f"{self.source.name} of {day}, serial {self.about.serial}, {self.source.provenance}"
+        object.__setattr__(self, "about_snp", tuple(each for each in self.advisories if each.about_snp))
+        object.__setattr__(self, "about_nvidia", tuple(each for each in self.advisories if not each.about_snp))
+        object.__setattr__(self, "title", title)
 
     def __str__(self) -> str:
-        day = instant(self.about.issued).partition("T")[0]
-        return f"{self.source.name} of {day}, serial {self.about.serial}, {self.source.provenance}"
+        return self.title
 
 
 def parse_advisories(data: bytes, *, name: str, signers: Sequence[str] = ()) -> AdvisoryTable:

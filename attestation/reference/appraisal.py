@@ -64,7 +64,7 @@ def _check_advisories(result: DeviceResult, *, reference: ReferenceValues, now: 
     tables = [
         (table, concerned)
         for table in reference.advisories
-        if (concerned := [each for each in table.advisories if each.about_snp is snp])
+        if (concerned := table.about_snp if snp else table.about_nvidia)
     ]
     if not tables and snp:
         log.require(checks.SNP_ADVISORIES_NONE, ok=False, expected="a table of advisories", actual="none")

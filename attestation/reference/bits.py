@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from attestation.errors import ManifestError
 from attestation.snp.abi import GuestPolicy, PlatformInfo
 
 
-def known_bits(kind: type[GuestPolicy | PlatformInfo]) -> Mapping[str, int]:
-    """Every single bit of a field by name; reserved bits have none."""
-    return {
-        name: value
-        for name, value in vars(kind).items()
-        if name.isupper() and isinstance(value, int) and name not in ("KNOWN", "RESERVED_ONE")
+_KNOWN: Final[Mapping[type[GuestPolicy | PlatformInfo], Mapping[str, int]]] = MappingProxyType(
+    {
+        kind: MappingProxyType(
+            {
+                name: value
+                for name, value in sorted(vars(kind).items())
+                if name.isupper() and isinstance(value, int) and name not in ("KNOWN", "RESERVED_ONE")
+            }
+        )
+        for kind in (GuestPolicy, PlatformInfo)
     }
+)
+
+
+def known_bits(kind: type[GuestPolicy | PlatformInfo]) -> Mapping[str, int]:
+    """Every single bit of a field by name, sorted; reserved bits have none."""
+    return _KNOWN[kind]
 
 
 def bits(kind: type[GuestPolicy | PlatformInfo], names: Sequence[str], where: str) -> int:
@@ -32,4 +44,4 @@ def bits(kind: type[GuestPolicy | PlatformInfo], names: Sequence[str], where: st
 
 def names_of(kind: type[GuestPolicy | PlatformInfo], mask: int) -> list[str]:
     """The names of a mask's bits, sorted."""
-    return sorted(name for name, value in known_bits(kind).items() if mask & value)
+    return [name for name, value in known_bits(kind).items() if mask & value] if mask else []
