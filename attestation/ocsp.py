@@ -536,7 +536,7 @@ def _read(der: bytes) -> tuple[tuple[int, _Answer], ...]:
                 )
             )
         # Reading these may fail too, and a response that cannot be read must not be found out later.
-        _ = (response.certificates, response.signature_algorithm_oid, response.signature, response.tbs_response_bytes)
+        _ = (response.certificates, response.signature_algorithm_oid, response.signature)
     except _UNREADABLE as error:
         raise MalformedError(_STRUCTURE, f"cannot be read: {error}") from error
     return tuple(answers)

@@ -173,15 +173,11 @@ class EcAlgorithm(Enum):
     P256_SHA256 = ("secp256r1", SignatureAlgorithmOID.ECDSA_WITH_SHA256)
     P384_SHA384 = ("secp384r1", SignatureAlgorithmOID.ECDSA_WITH_SHA384)
 
-    @property
-    def curve(self) -> str:
-        """Name of the curve (SEC 2)."""
-        return self.value[0]
-
-    @property
-    def signature_oid(self) -> x509.ObjectIdentifier:
-        """Object identifier of the signature algorithm (RFC 5758, section 3.2)."""
-        return self.value[1]
+    def __init__(self, curve: str, signature_oid: x509.ObjectIdentifier) -> None:
+        """Name of the curve (SEC 2), and object identifier of the signature algorithm (RFC 5758, section 3.2)."""
+        # Plain attributes: an enumeration's `value` costs a call in Python whenever it is read.
+        self.curve = curve
+        self.signature_oid = signature_oid
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,15 +576,15 @@ def _tbs_parts(der: bytes) -> _TbsParts:
     """
     start, _ = contents(der, 0)
     offset, end = contents(der, start)
-    bounds = [offset]
+    bounds = []
     for _ in range(7):
-        _, offset = contents(der, offset)
         bounds.append(offset)
+        _, offset = contents(der, offset)
     return _TbsParts(
         signed=der[start:end],
         issuer=der[bounds[3] : bounds[4]],
         subject=der[bounds[5] : bounds[6]],
-        public_key=der[bounds[6] : bounds[7]],
+        public_key=der[bounds[6] : offset],
     )
 
 

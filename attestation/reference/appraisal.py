@@ -128,9 +128,10 @@ def _check_advisory(
 
 
 def _shortfalls(advisory: Advisory, claims: Mapping[str, Json]) -> Iterator[_Shortfall]:
-    for name in _TCBS:
+    minima = sorted(advisory.minimum_tcb.items())
+    for name in _TCBS if minima else ():
         tcb = claims.get(name)
-        for component, minimum in sorted(advisory.minimum_tcb.items()):
+        for component, minimum in minima:
             level = tcb.get(component) if isinstance(tcb, Mapping) else None
             if not isinstance(level, int) or level < minimum:
                 shown = level if isinstance(level, int) else _NOT_STATED
@@ -162,6 +163,8 @@ def _bits(claims: Mapping[str, Json], advisory: Advisory) -> Iterator[_Shortfall
         (PlatformInfo, "PLATFORM_INFO", "platform_info", advisory.platform_required, advisory.platform_forbidden),
         (GuestPolicy, "POLICY", "policy", advisory.policy_required, advisory.policy_forbidden),
     ):
+        if not required and not forbidden:
+            continue
         value = _mask(claims.get(claim))
         off = required if value is None else required & ~value
         on = forbidden if value is None else forbidden & value

@@ -9,7 +9,6 @@ from typing import Final
 from attestation.errors import ManifestError
 from attestation.snp.abi import GuestPolicy, PlatformInfo
 
-
 _KNOWN: Final[Mapping[type[GuestPolicy | PlatformInfo], Mapping[str, int]]] = MappingProxyType(
     {
         kind: MappingProxyType(

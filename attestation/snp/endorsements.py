@@ -441,11 +441,12 @@ class SnpAnchors:
                 where="common name",
             )
         for certificate, ca in ((vek.certificate, False), (ask, True), (ark, True)):
+            may_sign = certificate.may_sign_certificates
             log.require(
                 checks.CHAIN_CA,
-                ok=certificate.may_sign_certificates is ca,
+                ok=may_sign is ca,
                 expected=f"CA {ca}",
-                actual=f"CA {certificate.may_sign_certificates}",
+                actual=f"CA {may_sign}",
                 where=certificate.common_name,
             )
         log.require(
