@@ -20,6 +20,9 @@ from keystead.binding import AssetRef
 
 T = TypeVar("T")
 
+LEASE_BEGINS: Final = (Kind.LEASE_GRANTED, Kind.LEASE_RENEWED)
+"""Records from which on a lease is alive, until the instant that they name."""
+
 ERASED_INDEXES: Final = "leaf_indexes"
 """The detail of an ``audit.erased`` record that lists what was erased."""
 
@@ -56,7 +59,20 @@ def projections(record: Record) -> dict[str, Any]:
         "lease": record.lease,
         "job_user": _detail(record, "user", str),
         "expires_at": _detail(record, "expires_at", int),
+        "lifetime_bits": _lifetime_bits(record),
     }
+
+
+def _lifetime_bits(record: Record) -> int | None:
+    """The binary length of the seconds that a lease lasts by this record; None where none begins to.
+
+    Leases alive at an instant began no longer before it than they last. With leases grouped by this length that is a
+    span of time for each group, however long a few of them last.
+    """
+    expires_at = _detail(record, "expires_at", int)
+    if record.kind not in LEASE_BEGINS or record.lease is None or expires_at is None or expires_at <= record.time:
+        return None
+    return (expires_at - record.time).bit_length()
 
 
 def _detail(record: Record, name: str, of: type[T]) -> T | None:
@@ -81,6 +97,7 @@ PROJECTED: Final = (
     "lease",
     "job_user",
     "expires_at",
+    "lifetime_bits",
 )
 """The columns of `AUDIT_ENTRY` that repeat the payload for queries, and are erased with it."""
 

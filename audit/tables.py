@@ -23,6 +23,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 METADATA: Final = MetaData()
@@ -57,27 +58,33 @@ AUDIT_ENTRY: Final = Table(
     Column("lease", String(_NAME), nullable=True),
     Column("job_user", String(_LABEL), nullable=True),
     Column("expires_at", BigInteger, nullable=True),
+    Column("lifetime_bits", SmallInteger, nullable=True),
     CheckConstraint("(salt IS NULL) = (payload IS NULL)", name="ck_audit_entry_erased_whole"),
     CheckConstraint("leaf_index IS NULL OR leaf_index >= 0", name="ck_audit_entry_leaf_index"),
     Index("uq_audit_entry_leaf_index", "leaf_index", unique=True),
     Index("uq_audit_entry_leaf_hash", "leaf_hash", unique=True),
-    Index("ix_audit_entry_job", "job"),
-    Index("ix_audit_entry_node", "node"),
-    Index("ix_audit_entry_lease", "lease"),
-    Index("ix_audit_entry_tenant", "tenant"),
-    Index("ix_audit_entry_time", "time"),
-    Index("ix_audit_entry_actor_name", "actor_name"),
-    Index("ix_audit_entry_expires_at", "expires_at"),
-    Index("ix_audit_entry_job_user", "job_user"),
+    Index("ix_audit_entry_lease", "lease", "kind", "leaf_index", "time"),
 )
 """One entry: its hashes, its erasable payload, and the payload's fields as erasable columns for queries."""
 
-Index(
-    "ix_audit_entry_unsequenced",
-    AUDIT_ENTRY.c.id,
-    sqlite_where=AUDIT_ENTRY.c.leaf_index.is_(None),
-    postgresql_where=AUDIT_ENTRY.c.leaf_index.is_(None),
-)
+
+def _index(name: str, *columns: str, where: str) -> None:
+    condition = text(where)
+    named = (AUDIT_ENTRY.c[column] for column in columns)
+    Index(f"ix_audit_entry_{name}", *named, sqlite_where=condition, postgresql_where=condition)
+
+
+_index("unsequenced", "id", where="leaf_index IS NULL")
+
+# Questions are about sequenced entries alone, so that an append, which somebody waits for, writes to none of the
+# indexes below. Each has the entries of one value in the order of the log, so that a page of them is read in one go
+# from wherever the last one ended; with the time beside it, those of another time are passed over without their rows.
+for _column in ("actor_name", "job", "job_user", "jurisdiction", "kind", "node", "policy_digest", "site", "tenant"):
+    _index(_column, _column, "leaf_index", "time", where=f"leaf_index IS NOT NULL AND {_column} IS NOT NULL")
+_index("time", "time", "leaf_index", where="leaf_index IS NOT NULL AND time IS NOT NULL")
+_index("refused", "leaf_index", "time", where="leaf_index IS NOT NULL AND result = 'denied'")
+_index("policy_refused", "policy_digest", "leaf_index", "time", where="leaf_index IS NOT NULL AND result = 'denied'")
+_index("alive", "lifetime_bits", "time", "expires_at", where="leaf_index IS NOT NULL AND lifetime_bits IS NOT NULL")
 
 AUDIT_ENTRY_ASSET: Final = Table(
     "audit_entry_asset",

@@ -58,10 +58,10 @@ from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.cosignature import Cosigner, WitnessKey
 from audit.envelope import Leaf
 from audit.errors import AuditError
+from audit.filter import parse_asset
 from audit.merkle import Frontier, verify_consistency, verify_inclusion
 from audit.note import NoteSigner, NoteVerifier, SignedNote, check_key_name, parse_signature_line
 from audit.proof import ProofBundle, verify_bundle
-from audit.query import parse_asset
 from audit.receipt import Receipt
 from audit.records import Record
 from audit.tiles import TilePath, decode_bundle, encode_bundle
@@ -1043,7 +1043,7 @@ TARGETS = (
         run=_query,
         seeds=lambda: (b"acme/llm@7", b"acme/llm"),
         errors=(AuditError,),
-        covers=("audit.query:parse_asset",),
+        covers=("audit.filter:parse_asset",),
         max_len=256,
     ),
     Target(
