@@ -212,17 +212,19 @@ def add_version(
     now: int,
     inherited: Constraints = BOTTOM,
     parents: Sequence[AssetRef] = (),
+    description_digest: bytes = b"",
 ) -> AssetVersionRow:
     """Add the next version of an asset with its data key; a unit of work.
 
     `inherited` is the join of the constraints of `parents`, from which the version was derived
-    (`keybroker.lineage.add_version`).
+    (`keybroker.lineage.add_version`). `description_digest` is cited in the record, where there is one.
 
     Raises:
         NotFoundError: this tenant has no such asset.
         InvalidRequestError: not the next version, or a malformed field.
         StateConflictError: the asset is revoked.
     """
+    described = requests.digest(description_digest, "description_digest") if description_digest else b""
     asset = get_own(connection, caller, ref.asset, lock=True)
     row = insert_version(
         connection,
@@ -249,6 +251,7 @@ def add_version(
                 "manifest_digest": manifest_digest.hex(),
                 # The record's other assets are what it was derived from.
                 **({"version": str(ref)} if parents else {}),
+                **({"description_digest": described.hex()} if described else {}),
             },
         ),
     )

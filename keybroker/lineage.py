@@ -223,8 +223,11 @@ def add_version(
     manifest_digest: bytes,
     parents: Sequence[AssetRef],
     now: int,
+    description_digest: bytes = b"",
 ) -> AssetVersionRow:
     """Add a version by hand, derived from what its owner declares, if anything; a unit of work.
+
+    `description_digest` is the SHA-256 of a description of the data that the record cites; empty where there is none.
 
     Raises:
         NotFoundError: this tenant has no such asset, or no such parent.
@@ -256,6 +259,7 @@ def add_version(
         manifest_digest=manifest_digest,
         inherited=join_all(demanded.values()),
         parents=declared,
+        description_digest=description_digest,
         now=now,
     )
     lineage.insert(connection, [_declared_edge(ref, parent, now=now) for parent in declared])

@@ -69,6 +69,7 @@ class AssetAdapter(Adapter, asset_service_pb2_grpc.AssetServiceServicer):
                 data_key=data_key,
                 manifest_digest=request.manifest_digest,
                 parents=parents,
+                description_digest=request.description_digest,
                 now=now,
             )
             return asset_service_pb2.AddAssetVersionResponse(version=convert.version_message(row))

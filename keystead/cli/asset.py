@@ -18,7 +18,9 @@ from keybroker.services.convert import constraints_message
 from keystead.binding import hpke_seal, owner_key_info
 from keystead.cli import instants, output
 from keystead.cli.amounts import parse_amounts
+from keystead.cli.asset_kind import Kind
 from keystead.cli.connection import Connection, connected, request_id
+from keystead.cli.descriptions.draft import Draft
 from keystead.cli.exits import UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import Json, JsonOption
@@ -35,18 +37,6 @@ app = typer.Typer(
 )
 
 _PAGE: Final = 1_000
-
-
-class Kind(StrEnum):
-    """What an asset is."""
-
-    MODEL = "model"
-    DATASET = "dataset"
-    CHECKPOINT = "checkpoint"
-    ADAPTER = "adapter"
-    PREPROCESSED = "preprocessed"
-    FEATURES = "features"
-    EVALUATION_SET = "evaluation-set"
 
 
 class AssuranceName(StrEnum):
@@ -208,6 +198,7 @@ def register(
         "Add a sealed version: its manifest's digest, and its data key, wrapped to the broker by HPKE.\n\n"
         "The files stay where they are. The key leaves this machine wrapped, and no one but the broker can open it.",
         "asset add-version ./llm-v1.sealed --key-file llm-v1.key --owner-key owner.pub.pem",
+        "asset add-version ./corpus.sealed --draft draft.json --key-file corpus.key --owner-key owner.pub.pem",
     ),
 )
 @connected
@@ -227,11 +218,25 @@ def add_version(
             help="What it was derived from: it takes on that version's constraints; repeat for each.",
         ),
     ] = None,
+    draft: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A draft by `keystead asset import`: its inputs are declared as parents, and the record cites the "
+            "description that it was made from.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a sealed version."""
     key = read_data_key(key_file)
     manifest = SealedAsset.load(folder, owner=read_owner_key(owner_key)).manifest
+    parents, description = list(parent or ()), b""
+    if draft is not None:
+        drafted = Draft.load(draft)
+        drafted.check_sealed(manifest)
+        parents += [ref for ref in drafted.parents() if ref not in parents]
+        description = bytes.fromhex(drafted.description_digest)
     if not hmac.compare_digest(key_id(key), manifest.key_id):
         raise UsageError(f"{key_file}: is key {key_id(key)}, {folder} was sealed with {manifest.key_id}")
     wrapping = connection.call(connection.assets.GetWrappingKey, pb.GetWrappingKeyRequest())
@@ -242,12 +247,14 @@ def add_version(
         key_id=manifest.key_id,
         manifest_digest=manifest.digest(),
         wrapped_key=hpke_seal(key, public_key=wrapping.hpke_key, info=info),
-        parents=[version_ref(each) for each in parent or ()],
+        parents=[version_ref(each) for each in parents],
+        description_digest=description,
     )
     response = connection.call(connection.assets.AddAssetVersion, request)
-    output.show(
-        {"asset": manifest.asset, **version_json(response.version)}, as_json=as_json, title="Asset version added"
-    )
+    document = {"asset": manifest.asset, **version_json(response.version)}
+    if draft is not None:
+        document |= {"description_digest": description.hex(), "declared_parents": parents}
+    output.show(document, as_json=as_json, title="Asset version added")
 
 
 @app.command("list", help=with_examples("List the assets of this tenant.", "asset list --json"))

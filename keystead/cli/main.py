@@ -56,7 +56,7 @@ ROOMS: Final[dict[str, Room]] = {
     ),
     "site": Room("keystead.cli.site", "app", "Enrol sites: where hardware stands, under whose law.", _FACTORY),
     "node": Room("keystead.cli.node", "app", "Enrol nodes by their hardware identities.", _FACTORY),
-    "asset": Room("keystead.cli.lineage", "app", "Register models and datasets, their rules and keys.", _FACTORY),
+    "asset": Room("keystead.cli.asset_import", "app", "Register models and datasets, their rules and keys.", _FACTORY),
     "job": Room(
         "keystead.cli.placement", "app", "Authorize jobs, plan where they run, look at them, end them.", _FACTORY
     ),

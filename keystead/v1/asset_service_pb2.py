@@ -27,17 +27,17 @@ from keystead.v1 import asset_ref_pb2 as keystead_dot_v1_dot_asset__ref__pb2
 from keystead.v1 import constraints_pb2 as keystead_dot_v1_dot_constraints__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeystead/v1/asset_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\x1a\x1dkeystead/v1/constraints.proto\"\xf1\x01\n\x05\x41sset\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.keystead.v1.AssetState\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08versions\x18\x06 \x03(\x0b\x32\x19.keystead.v1.AssetVersion\"\xe3\x01\n\x0c\x41ssetVersion\x12\"\n\x03ref\x18\x01 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0b\x63onstraints\x18\x05 \x01(\x0b\x32\x18.keystead.v1.Constraints\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.keystead.v1.AssetState\"\x8e\x01\n\x14RegisterAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\":\n\x15RegisterAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\"\xb6\x01\n\x16\x41\x64\x64\x41ssetVersionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x03ref\x18\x02 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\x05 \x01(\x0c\x12&\n\x07parents\x18\x06 \x03(\x0b\x32\x15.keystead.v1.AssetRef\"E\n\x17\x41\x64\x64\x41ssetVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.keystead.v1.AssetVersion\" \n\x0fGetAssetRequest\x12\r\n\x05\x61sset\x18\x01 \x01(\t\"5\n\x10GetAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListAssetsResponse\x12\"\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x12.keystead.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x12RevokeAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scendants\x18\x03 \x01(\x08\"d\n\x13RevokeAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\x12*\n\x0b\x64\x65scendants\x18\x02 \x03(\x0b\x32\x15.keystead.v1.AssetRef\"z\n\x15\x43onstrainAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\"}\n\x16\x43onstrainAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\x12(\n\ttightened\x18\x02 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x16\n\x0erevoked_leases\x18\x03 \x01(\r\"\x17\n\x15GetWrappingKeyRequest\":\n\x16GetWrappingKeyResponse\x12\x10\n\x08hpke_key\x18\x01 \x01(\x0c\x12\x0e\n\x06\x62roker\x18\x02 \x01(\t*\xdd\x01\n\tAssetKind\x12\x1a\n\x16\x41SSET_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41SSET_KIND_MODEL\x10\x01\x12\x16\n\x12\x41SSET_KIND_DATASET\x10\x02\x12\x19\n\x15\x41SSET_KIND_CHECKPOINT\x10\x03\x12\x16\n\x12\x41SSET_KIND_ADAPTER\x10\x04\x12\x1b\n\x17\x41SSET_KIND_PREPROCESSED\x10\x05\x12\x17\n\x13\x41SSET_KIND_FEATURES\x10\x06\x12\x1d\n\x19\x41SSET_KIND_EVALUATION_SET\x10\x07*Z\n\nAssetState\x12\x1b\n\x17\x41SSET_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSET_STATE_ACTIVE\x10\x01\x12\x17\n\x13\x41SSET_STATE_REVOKED\x10\x02\x32\xe4\x04\n\x0c\x41ssetService\x12V\n\rRegisterAsset\x12!.keystead.v1.RegisterAssetRequest\x1a\".keystead.v1.RegisterAssetResponse\x12\\\n\x0f\x41\x64\x64\x41ssetVersion\x12#.keystead.v1.AddAssetVersionRequest\x1a$.keystead.v1.AddAssetVersionResponse\x12G\n\x08GetAsset\x12\x1c.keystead.v1.GetAssetRequest\x1a\x1d.keystead.v1.GetAssetResponse\x12M\n\nListAssets\x12\x1e.keystead.v1.ListAssetsRequest\x1a\x1f.keystead.v1.ListAssetsResponse\x12P\n\x0bRevokeAsset\x12\x1f.keystead.v1.RevokeAssetRequest\x1a .keystead.v1.RevokeAssetResponse\x12Y\n\x0e\x43onstrainAsset\x12\".keystead.v1.ConstrainAssetRequest\x1a#.keystead.v1.ConstrainAssetResponse\x12Y\n\x0eGetWrappingKey\x12\".keystead.v1.GetWrappingKeyRequest\x1a#.keystead.v1.GetWrappingKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeystead/v1/asset_service.proto\x12\x0bkeystead.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bkeystead/v1/asset_ref.proto\x1a\x1dkeystead/v1/constraints.proto\"\xf1\x01\n\x05\x41sset\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.keystead.v1.AssetState\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08versions\x18\x06 \x03(\x0b\x32\x19.keystead.v1.AssetVersion\"\xe3\x01\n\x0c\x41ssetVersion\x12\"\n\x03ref\x18\x01 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0b\x63onstraints\x18\x05 \x01(\x0b\x32\x18.keystead.v1.Constraints\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.keystead.v1.AssetState\"\x8e\x01\n\x14RegisterAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.keystead.v1.AssetKind\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\":\n\x15RegisterAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\"\xd2\x01\n\x16\x41\x64\x64\x41ssetVersionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x03ref\x18\x02 \x01(\x0b\x32\x15.keystead.v1.AssetRef\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\x05 \x01(\x0c\x12&\n\x07parents\x18\x06 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x1a\n\x12\x64\x65scription_digest\x18\x07 \x01(\x0c\"E\n\x17\x41\x64\x64\x41ssetVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.keystead.v1.AssetVersion\" \n\x0fGetAssetRequest\x12\r\n\x05\x61sset\x18\x01 \x01(\t\"5\n\x10GetAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\":\n\x11ListAssetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListAssetsResponse\x12\"\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x12.keystead.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x12RevokeAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scendants\x18\x03 \x01(\x08\"d\n\x13RevokeAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\x12*\n\x0b\x64\x65scendants\x18\x02 \x03(\x0b\x32\x15.keystead.v1.AssetRef\"z\n\x15\x43onstrainAssetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.keystead.v1.Constraints\"}\n\x16\x43onstrainAssetResponse\x12!\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x12.keystead.v1.Asset\x12(\n\ttightened\x18\x02 \x03(\x0b\x32\x15.keystead.v1.AssetRef\x12\x16\n\x0erevoked_leases\x18\x03 \x01(\r\"\x17\n\x15GetWrappingKeyRequest\":\n\x16GetWrappingKeyResponse\x12\x10\n\x08hpke_key\x18\x01 \x01(\x0c\x12\x0e\n\x06\x62roker\x18\x02 \x01(\t*\xdd\x01\n\tAssetKind\x12\x1a\n\x16\x41SSET_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41SSET_KIND_MODEL\x10\x01\x12\x16\n\x12\x41SSET_KIND_DATASET\x10\x02\x12\x19\n\x15\x41SSET_KIND_CHECKPOINT\x10\x03\x12\x16\n\x12\x41SSET_KIND_ADAPTER\x10\x04\x12\x1b\n\x17\x41SSET_KIND_PREPROCESSED\x10\x05\x12\x17\n\x13\x41SSET_KIND_FEATURES\x10\x06\x12\x1d\n\x19\x41SSET_KIND_EVALUATION_SET\x10\x07*Z\n\nAssetState\x12\x1b\n\x17\x41SSET_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSET_STATE_ACTIVE\x10\x01\x12\x17\n\x13\x41SSET_STATE_REVOKED\x10\x02\x32\xe4\x04\n\x0c\x41ssetService\x12V\n\rRegisterAsset\x12!.keystead.v1.RegisterAssetRequest\x1a\".keystead.v1.RegisterAssetResponse\x12\\\n\x0f\x41\x64\x64\x41ssetVersion\x12#.keystead.v1.AddAssetVersionRequest\x1a$.keystead.v1.AddAssetVersionResponse\x12G\n\x08GetAsset\x12\x1c.keystead.v1.GetAssetRequest\x1a\x1d.keystead.v1.GetAssetResponse\x12M\n\nListAssets\x12\x1e.keystead.v1.ListAssetsRequest\x1a\x1f.keystead.v1.ListAssetsResponse\x12P\n\x0bRevokeAsset\x12\x1f.keystead.v1.RevokeAssetRequest\x1a .keystead.v1.RevokeAssetResponse\x12Y\n\x0e\x43onstrainAsset\x12\".keystead.v1.ConstrainAssetRequest\x1a#.keystead.v1.ConstrainAssetResponse\x12Y\n\x0eGetWrappingKey\x12\".keystead.v1.GetWrappingKeyRequest\x1a#.keystead.v1.GetWrappingKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keystead.v1.asset_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASSETKIND']._serialized_start=1825
-  _globals['_ASSETKIND']._serialized_end=2046
-  _globals['_ASSETSTATE']._serialized_start=2048
-  _globals['_ASSETSTATE']._serialized_end=2138
+  _globals['_ASSETKIND']._serialized_start=1853
+  _globals['_ASSETKIND']._serialized_end=2074
+  _globals['_ASSETSTATE']._serialized_start=2076
+  _globals['_ASSETSTATE']._serialized_end=2166
   _globals['_ASSET']._serialized_start=142
   _globals['_ASSET']._serialized_end=383
   _globals['_ASSETVERSION']._serialized_start=386
@@ -47,29 +47,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERASSETRESPONSE']._serialized_start=760
   _globals['_REGISTERASSETRESPONSE']._serialized_end=818
   _globals['_ADDASSETVERSIONREQUEST']._serialized_start=821
-  _globals['_ADDASSETVERSIONREQUEST']._serialized_end=1003
-  _globals['_ADDASSETVERSIONRESPONSE']._serialized_start=1005
-  _globals['_ADDASSETVERSIONRESPONSE']._serialized_end=1074
-  _globals['_GETASSETREQUEST']._serialized_start=1076
-  _globals['_GETASSETREQUEST']._serialized_end=1108
-  _globals['_GETASSETRESPONSE']._serialized_start=1110
-  _globals['_GETASSETRESPONSE']._serialized_end=1163
-  _globals['_LISTASSETSREQUEST']._serialized_start=1165
-  _globals['_LISTASSETSREQUEST']._serialized_end=1223
-  _globals['_LISTASSETSRESPONSE']._serialized_start=1225
-  _globals['_LISTASSETSRESPONSE']._serialized_end=1306
-  _globals['_REVOKEASSETREQUEST']._serialized_start=1308
-  _globals['_REVOKEASSETREQUEST']._serialized_end=1384
-  _globals['_REVOKEASSETRESPONSE']._serialized_start=1386
-  _globals['_REVOKEASSETRESPONSE']._serialized_end=1486
-  _globals['_CONSTRAINASSETREQUEST']._serialized_start=1488
-  _globals['_CONSTRAINASSETREQUEST']._serialized_end=1610
-  _globals['_CONSTRAINASSETRESPONSE']._serialized_start=1612
-  _globals['_CONSTRAINASSETRESPONSE']._serialized_end=1737
-  _globals['_GETWRAPPINGKEYREQUEST']._serialized_start=1739
-  _globals['_GETWRAPPINGKEYREQUEST']._serialized_end=1762
-  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_start=1764
-  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_end=1822
-  _globals['_ASSETSERVICE']._serialized_start=2141
-  _globals['_ASSETSERVICE']._serialized_end=2753
+  _globals['_ADDASSETVERSIONREQUEST']._serialized_end=1031
+  _globals['_ADDASSETVERSIONRESPONSE']._serialized_start=1033
+  _globals['_ADDASSETVERSIONRESPONSE']._serialized_end=1102
+  _globals['_GETASSETREQUEST']._serialized_start=1104
+  _globals['_GETASSETREQUEST']._serialized_end=1136
+  _globals['_GETASSETRESPONSE']._serialized_start=1138
+  _globals['_GETASSETRESPONSE']._serialized_end=1191
+  _globals['_LISTASSETSREQUEST']._serialized_start=1193
+  _globals['_LISTASSETSREQUEST']._serialized_end=1251
+  _globals['_LISTASSETSRESPONSE']._serialized_start=1253
+  _globals['_LISTASSETSRESPONSE']._serialized_end=1334
+  _globals['_REVOKEASSETREQUEST']._serialized_start=1336
+  _globals['_REVOKEASSETREQUEST']._serialized_end=1412
+  _globals['_REVOKEASSETRESPONSE']._serialized_start=1414
+  _globals['_REVOKEASSETRESPONSE']._serialized_end=1514
+  _globals['_CONSTRAINASSETREQUEST']._serialized_start=1516
+  _globals['_CONSTRAINASSETREQUEST']._serialized_end=1638
+  _globals['_CONSTRAINASSETRESPONSE']._serialized_start=1640
+  _globals['_CONSTRAINASSETRESPONSE']._serialized_end=1765
+  _globals['_GETWRAPPINGKEYREQUEST']._serialized_start=1767
+  _globals['_GETWRAPPINGKEYREQUEST']._serialized_end=1790
+  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_start=1792
+  _globals['_GETWRAPPINGKEYRESPONSE']._serialized_end=1850
+  _globals['_ASSETSERVICE']._serialized_start=2169
+  _globals['_ASSETSERVICE']._serialized_end=2781
 # @@protoc_insertion_point(module_scope)

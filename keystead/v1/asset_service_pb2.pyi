@@ -91,20 +91,22 @@ class RegisterAssetResponse(_message.Message):
     def __init__(self, asset: _Optional[_Union[Asset, _Mapping]] = ...) -> None: ...
 
 class AddAssetVersionRequest(_message.Message):
-    __slots__ = ("request_id", "ref", "key_id", "manifest_digest", "wrapped_key", "parents")
+    __slots__ = ("request_id", "ref", "key_id", "manifest_digest", "wrapped_key", "parents", "description_digest")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REF_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WRAPPED_KEY_FIELD_NUMBER: _ClassVar[int]
     PARENTS_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_DIGEST_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     ref: _asset_ref_pb2.AssetRef
     key_id: str
     manifest_digest: bytes
     wrapped_key: bytes
     parents: _containers.RepeatedCompositeFieldContainer[_asset_ref_pb2.AssetRef]
-    def __init__(self, request_id: _Optional[str] = ..., ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., wrapped_key: _Optional[bytes] = ..., parents: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ...) -> None: ...
+    description_digest: bytes
+    def __init__(self, request_id: _Optional[str] = ..., ref: _Optional[_Union[_asset_ref_pb2.AssetRef, _Mapping]] = ..., key_id: _Optional[str] = ..., manifest_digest: _Optional[bytes] = ..., wrapped_key: _Optional[bytes] = ..., parents: _Optional[_Iterable[_Union[_asset_ref_pb2.AssetRef, _Mapping]]] = ..., description_digest: _Optional[bytes] = ...) -> None: ...
 
 class AddAssetVersionResponse(_message.Message):
     __slots__ = ("version",)

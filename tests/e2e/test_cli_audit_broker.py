@@ -4,6 +4,7 @@ tenant's own, who sees what concerns the tenant; and the same from the database.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -28,8 +29,8 @@ def register(installation: Path, asset: str, *, kind: str = "features") -> None:
     assert run(["asset", "register", asset, "--kind", kind, *ALLOWED, "--profile", str(owner), "--timeout", "60"]) == 0
 
 
-def add_version(installation: Path, folder: Path, asset: str, *arguments: str) -> None:
-    """Seal some bytes and add them as the asset's first version."""
+def add_version(installation: Path, folder: Path, asset: str, *arguments: str, code: int = 0) -> list[str]:
+    """Seal some bytes and add them as the asset's first version; gives the command, without `arguments`."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -44,8 +45,10 @@ def add_version(installation: Path, folder: Path, asset: str, *arguments: str) -
     seal += ["--key-file", str(place / "data.key"), "--new-key", "--signing-key", str(place / "owner.pem")]
     assert run(seal) == 0
     owner = installation / "clients" / f"{asset.partition('/')[0]}-owner.toml"
-    add = ["asset", "add-version", str(place / "sealed"), "--key-file", str(place / "data.key"), *arguments]
-    assert run([*add, "--owner-key", str(place / "owner.pub"), "--profile", str(owner), "--timeout", "60"]) == 0
+    add = ["asset", "add-version", str(place / "sealed"), "--key-file", str(place / "data.key")]
+    add += ["--owner-key", str(place / "owner.pub"), "--profile", str(owner), "--timeout", "60"]
+    assert run([*add, *arguments]) == code
+    return add
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,57 @@ def test_lineage_through_a_broker(
     # Another tenant's auditor learns nothing, not even that it exists.
     assert run(["audit", "lineage", asset, direction, "--json", "--profile", auditor_of(profiles, "beta")]) == 0
     assert json.loads(capsys.readouterr().out)["edges"] == []
+
+
+def test_from_a_description_to_a_record_that_cites_it(
+    installation: Path, profiles: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Croissant description becomes a draft, the draft a version; its inputs are declared, and shown as declared."""
+    content = bytes(100)  # what `add_version` seals
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "weights.bin").write_bytes(content)
+    file = {"@type": "cr:FileObject", "@id": "weights.bin", "contentSize": "100 B"}
+    description = tmp_path / "croissant.json"
+    document = {
+        "@context": {"@vocab": "https://schema.org/", "cr": "http://mlcommons.org/croissant/"},
+        "@type": "Dataset",
+        "dct:conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": "Described",
+        "isBasedOn": ["origin", "elsewhere"],
+        "distribution": [file | {"sha256": hashlib.sha256(content).hexdigest()}],
+    }
+    description.write_text(json.dumps(document))
+    draft = tmp_path / "draft.json"
+    arguments = ["asset", "import", str(description), "--asset", "acme/described", "--out", str(draft)]
+    assert run([*arguments, "--files", str(tmp_path / "files"), "--input", "origin=acme/origin@1"]) == 0
+    register(installation, "acme/described", kind="preprocessed")
+    register(installation, "acme/another", kind="preprocessed")
+    refused = add_version(installation, tmp_path, "acme/described", "--draft", str(draft), code=2)
+    capsys.readouterr()
+    assert run([*arguments, "--input", "origin=acme/origin@1", "--outside", "elsewhere"]) == 0
+    # A draft is of one asset, and describes what was sealed.
+    add_version(installation, tmp_path, "acme/another", "--draft", str(draft), code=2)
+    assert "this is a draft of acme/described, what was sealed is acme/another" in capsys.readouterr().err
+    edited = tmp_path / "edited.json"
+    edited.write_text(draft.read_text().replace("weights.bin", "other.bin"))
+    assert run([*refused, "--draft", str(edited)]) == 2
+    assert "'other.bin' was not sealed" in capsys.readouterr().err
+    assert run([*refused, "--draft", str(draft), "--json"]) == 0
+    digest = hashlib.sha256(description.read_bytes()).hexdigest()
+    added = json.loads(capsys.readouterr().out)
+    assert (added["description_digest"], added["declared_parents"]) == (digest, ["acme/origin@1"])
+
+    wanted = ["audit", "query", "--asset", "acme/described@1", "--kind", "asset.version-added", "--json"]
+    deadline = time.monotonic() + SECONDS
+    while True:
+        assert run([*wanted, "--profile", auditor_of(profiles, "acme")]) == 0
+        if entries := json.loads(capsys.readouterr().out)["entries"]:
+            break
+        assert time.monotonic() < deadline, "the log sequenced nothing"
+    assert entries[0]["record"]["detail"]["description_digest"] == digest
+    assert run(["audit", "lineage", "acme/described@1", "--json", "--profile", auditor_of(profiles, "acme")]) == 0
+    edges = json.loads(capsys.readouterr().out)["edges"]
+    assert [(edge["step"], edge["source"]) for edge in edges] == [("declared", "acme/origin@1")]
 
 
 def test_following_the_log(installation: Path, profiles: dict[str, str], tmp_path: Path) -> None:

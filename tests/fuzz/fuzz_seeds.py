@@ -812,3 +812,47 @@ def grant_files() -> tuple[bytes, ...]:
             }
         ).encode(),
     )
+
+
+def descriptions() -> tuple[bytes, ...]:
+    """Croissant with all that is read of it, and each kind of OpenLineage event."""
+    croissant = {
+        "@context": {"@vocab": "https://schema.org/", "cr": "http://mlcommons.org/croissant/", "sha": "cr:sha256"},
+        "@type": "Dataset",
+        "dct:conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": {"en": "Notes"},
+        "version": 1.5,
+        "license": [{"@id": "CC0-1.0"}],
+        "isBasedOn": "raw",
+        "prov:wasDerivedFrom": {"name": "more"},
+        "distribution": [
+            {"@type": "cr:FileObject", "contentUrl": "https://h/a.csv", "contentSize": "8 B", "sha": "ab" * 32},
+            {"@type": "cr:FileObject", "contentUrl": "https://h/", "encodingFormat": "git+https"},
+            {"@type": "cr:FileSet", "includes": "*.csv"},
+        ],
+    }
+    data_set = {"namespace": "lake", "name": "a", "facets": {"version": {"datasetVersion": "1"}}}
+    head = {"schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent", "producer": "urn:x"}
+    run = head | {"job": {}, "inputs": [data_set], "outputs": [data_set]}
+    lineage = {"inputs": [{"namespace": "lake", "name": "b", "type": "DATASET"}]}
+    alone = head | {"dataset": data_set | {"facets": {"lineage": lineage, "dataSource": {"uri": "s3://b"}}}}
+    return tuple(json.dumps(each).encode() for each in (croissant, run, alone))
+
+
+def drafts() -> tuple[bytes, ...]:
+    """A draft with every member."""
+    draft = {
+        "draft": 1,
+        "asset": "acme/notes",
+        "kind": "preprocessed",
+        "form": "croissant-1.1",
+        "description_digest": "ab" * 32,
+        "name": "Notes",
+        "version": "1.5",
+        "licences": ["CC0-1.0"],
+        "sources": ["https://h/"],
+        "files": [{"name": "a/b.csv", "size": 8, "sha256": "ab" * 32, "url": "https://h/b.csv"}],
+        "inputs": [{"name": "raw", "ref": "acme/raw@1"}, {"name": "more", "outside": True}],
+        "left_out": ["creator"],
+    }
+    return (json.dumps(draft).encode(),)

@@ -82,6 +82,9 @@ from keybroker.statements import Authorities, Statement, StatementError, verify_
 from keybroker.statements import verify as verify_statement
 from keystead import binding
 from keystead.binding import AssetRef, BindingError, HpkePrivateKey, JobGrant, RuntimeData, UnwrapError
+from keystead.cli.asset_kind import Kind as AssetKind
+from keystead.cli.descriptions.document import DescriptionError
+from keystead.cli.descriptions.draft import Draft, DraftInput, read_description
 from keystead.cli.exits import UsageError
 from keystead.cli.instants import parse_duration, parse_instant
 from keystead.cli.profile import Profile
@@ -429,6 +432,20 @@ def _config(data: bytes) -> None:
 def _profile(data: bytes) -> None:
     with scratch("alice.toml", data) as path:
         Profile.load(path)
+
+
+def _description(data: bytes) -> None:
+    """What is read becomes a draft, whatever stands in it."""
+    description = read_description(data)
+    inputs = [DraftInput(name=name) for name in description.inputs]
+    draft = Draft.of(description, asset="acme/fuzz", kind=AssetKind.DATASET, inputs=inputs)
+    assert Draft.parse(draft.to_bytes()) == draft
+
+
+def _draft(data: bytes) -> None:
+    draft = Draft.parse(data)
+    assert Draft.parse(draft.to_bytes()) == draft
+    draft.parents()
 
 
 def _wrapped(data: bytes) -> None:
@@ -1182,6 +1199,20 @@ TARGETS = (
         seeds=seeds.grant_files,
         errors=(AttesterError,),
         covers=("attester.grant_file:GrantFile.parse",),
+    ),
+    Target(
+        name="cli.description",
+        run=_description,
+        seeds=seeds.descriptions,
+        errors=(DescriptionError,),
+        covers=("keystead.cli.descriptions.draft:read_description",),
+    ),
+    Target(
+        name="cli.draft",
+        run=_draft,
+        seeds=seeds.drafts,
+        errors=(DescriptionError,),
+        covers=("keystead.cli.descriptions.draft:Draft.parse",),
     ),
     Target(
         name="cli.profile",

@@ -353,6 +353,8 @@ LINEAR = [
             "attestation.advisories",
             "attestation.ear-payload",
             "keybroker.appraisal",
+            "cli.description",
+            "cli.draft",
         )
         for unit in (json_lists, json_objects, json_many, json_digits)
     ),
