@@ -93,6 +93,26 @@ class DeviceResult:
     bound_data: bytes = b""
     appraised_by: Mapping[str, str] = field(default_factory=dict)
 
+    def held_against(
+        self, files: Mapping[str, str], *, findings: tuple[Finding, ...], passed: tuple[Passed, ...]
+    ) -> DeviceResult:
+        """The same device, with all findings and rules that held after it was held against `files` (`appraised_by`).
+
+        What `dataclasses.replace` does, at a quarter of its cost: every device of every appraisal comes by here.
+        """
+        return DeviceResult(
+            slot=self.slot,
+            scheme=self.scheme,
+            claims=self.claims,
+            identity=self.identity,
+            findings=findings,
+            passed=passed,
+            simulated=self.simulated,
+            collateral_age=self.collateral_age,
+            bound_data=self.bound_data,
+            appraised_by=files,
+        )
+
     @property
     def ok(self) -> bool:
         """True where no finding fails."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from attestation.errors import UnsupportedError
 from attestation.findings import CheckLog
@@ -69,9 +68,8 @@ def verify_evidence(
     )
     log = CheckLog()
     appraise_reference(result, reference=reference, now=now, log=log)
-    return replace(
-        result,
+    return result.held_against(
+        reference.digests,
         findings=tuple(sorted((*result.findings, *profile.apply(log.findings)))),
         passed=(*result.passed, *log.passed),
-        appraised_by=reference.digests,
     )

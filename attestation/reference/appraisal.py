@@ -131,8 +131,9 @@ def _shortfalls(advisory: Advisory, claims: Mapping[str, Json]) -> Iterator[_Sho
     minima = sorted(advisory.minimum_tcb.items())
     for name in _TCBS if minima else ():
         tcb = claims.get(name)
+        levels = tcb if isinstance(tcb, Mapping) else {}
         for component, minimum in minima:
-            level = tcb.get(component) if isinstance(tcb, Mapping) else None
+            level = levels.get(component)
             if not isinstance(level, int) or level < minimum:
                 shown = level if isinstance(level, int) else _NOT_STATED
                 field = f"{name.upper()} {component}"
