@@ -36,6 +36,8 @@ class ProblemCode(StrEnum):
     INCLUSION_UNPROVEN = "INCLUSION_UNPROVEN"
     CONSISTENCY_UNPROVEN = "CONSISTENCY_UNPROVEN"
     RECEIPT_UNRELATED = "RECEIPT_UNRELATED"
+    PACKAGE_ALTERED = "PACKAGE_ALTERED"
+    PACKAGE_INCOMPLETE = "PACKAGE_INCOMPLETE"
 
 
 _RESTORE: Final = "restore the row from a backup or replica, and find out who wrote to the database"
@@ -65,6 +67,8 @@ REMEDIES: Final = {
     ProblemCode.INCLUSION_UNPROVEN: "the entry is not under the checkpoint; ask the log for a new proof",
     ProblemCode.CONSISTENCY_UNPROVEN: "the log may show different histories to different people; compare checkpoints",
     ProblemCode.RECEIPT_UNRELATED: "the receipt promises another entry; look for the entry whose hash it names",
+    ProblemCode.PACKAGE_ALTERED: "a file is not what the log's key signed; check the key, then get the package again",
+    ProblemCode.PACKAGE_INCOMPLETE: "its maker left something out, or keeps quiet about a gap; ask for another package",
 }
 """What to do about each kind of problem."""
 

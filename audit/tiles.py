@@ -144,12 +144,18 @@ def integrate(connection: Connection, *, size: int, leaf_hashes: Sequence[bytes]
 
 
 class TileReader:
-    """Reads hashes of perfect subtrees from the stored tiles; a node reader for `audit.merkle`."""
+    """Reads hashes of perfect subtrees from the stored tiles; a node reader for `audit.merkle`.
 
-    __slots__ = ("_connection", "_tiles")
+    Args:
+        connection: can read the log's database.
+        kept: how many tiles it may hold in memory, so that a walk over a large log stays small; None is no bound.
+    """
 
-    def __init__(self, connection: Connection) -> None:
+    __slots__ = ("_connection", "_kept", "_tiles")
+
+    def __init__(self, connection: Connection, *, kept: int | None = None) -> None:
         self._connection = connection
+        self._kept = kept
         self._tiles: dict[tuple[int, int], list[bytes]] = {}
 
     def _tile(self, level: int, index: int) -> list[bytes]:
@@ -158,6 +164,8 @@ class TileReader:
             stored = _stored(self._connection, level, index)
             if stored is None:
                 raise LogCorruptError(f"tile {TilePath(level, index)}: not stored")
+            if self._kept is not None and len(self._tiles) >= self._kept:
+                self._tiles.pop(next(iter(self._tiles)))  # the one that has been there longest
             tile = self._tiles[level, index] = _split(stored)
         return tile
 

@@ -115,8 +115,18 @@ class Keys:
             root=FileRootKey.load(directory / ROOT_KEY),
             grant=SigningKey.load(directory / GRANT_KEY),
             result=SigningKey.load(directory / RESULT_KEY),
-            log=NoteSigner(log_origin(config), SigningKey.load(directory / LOG_KEY).private_key),
+            log=load_log_signer(config),
         )
+
+
+def load_log_signer(config: BrokerConfig) -> NoteSigner:
+    """The key that signs for the log, alone.
+
+    Raises:
+        KeyManagementError: it is missing, malformed, or readable by others.
+    """
+    directory = config.path(config.keys.directory)
+    return NoteSigner(log_origin(config), SigningKey.load(directory / LOG_KEY).private_key)
 
 
 def log_origin(config: BrokerConfig) -> str:

@@ -67,7 +67,7 @@ def prove(broker: Broker, *, caller: Principal, index: int, older: bytes | None)
     if index > MAX_INTEGER:
         raise missing
     if older is not None:
-        _check_older(older)
+        check_older(older)
     with broker.read() as connection:
         if caller.tenant is not None:
             record = query.get(connection, index).record()
@@ -127,7 +127,12 @@ def appraisal(broker: Broker, *, caller: Principal, entry: int | bytes) -> Packa
     return package
 
 
-def _check_older(older: bytes) -> None:
+def check_older(older: bytes) -> None:
+    """See that `older` can be a checkpoint.
+
+    Raises:
+        InvalidRequestError: it is none.
+    """
     try:
         Checkpoint.parse_text(SignedNote.parse(older).text)
     except MalformedError as error:

@@ -7,14 +7,15 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import BinaryIO, Final
 
 import grpc
 
 from audit import query
 from audit.errors import QueryError
+from audit.package.manifest import Scope
 from audit.records import Kind, Result
-from keybroker import reads, requests, streams
+from keybroker import evidence_package, reads, requests, streams
 from keybroker.broker import Broker
 from keybroker.errors import InvalidRequestError
 from keybroker.principals import Role
@@ -45,6 +46,7 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
     def __init__(self, broker: Broker) -> None:
         super().__init__(broker)
         self._seats = streams.Seats()
+        self._package_seats = streams.Seats(evidence_package.AT_ONCE, evidence_package.AT_ONCE_OF_TENANT)
 
     def QueryRecords(
         self, request: audit_service_pb2.QueryRecordsRequest, context: grpc.ServicerContext
@@ -123,6 +125,39 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
             (audit_service_pb2.GetAppraisalResponse(package=piece) for piece in _pieces(package)),
             (audit_service_pb2.GetAppraisalResponse(today=piece) for piece in _pieces(today)),
         )
+
+    def GetEvidencePackage(
+        self, request: audit_service_pb2.GetEvidencePackageRequest, context: grpc.ServicerContext
+    ) -> Iterator[audit_service_pb2.GetEvidencePackageResponse]:
+        """Build an evidence package."""
+        caller = self.caller(context, Role.AUDITOR)
+        scope = Scope(
+            asset=request.asset or None,
+            tenant=request.tenant or None,
+            start_time=convert.seconds(request.start_time, "start_time") if request.HasField("start_time") else None,
+            end_time=convert.seconds(request.end_time, "end_time") if request.HasField("end_time") else None,
+        )
+        # All work is done before the first piece leaves, so that whatever goes wrong is the call's status.
+        file = evidence_package.build(
+            self.broker,
+            self._package_seats,
+            caller=caller,
+            scope=scope,
+            kept=request.old_checkpoint.encode("utf-8") or None,
+            wanted=context.is_active,
+        )
+        return _packages(file)
+
+    # Threads of its own: a long package must keep no other call waiting.
+    GetEvidencePackage.experimental_thread_pool = ThreadPoolExecutor(  # type: ignore[attr-defined]  # as in `server`
+        evidence_package.AT_ONCE + 1, thread_name_prefix="package"
+    )
+
+
+def _packages(file: BinaryIO) -> Iterator[audit_service_pb2.GetEvidencePackageResponse]:
+    with file:
+        while piece := file.read(PIECE):
+            yield audit_service_pb2.GetEvidencePackageResponse(package=piece)
 
 
 def _record(entry: query.Entry) -> audit_service_pb2.AuditRecord:

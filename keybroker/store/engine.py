@@ -99,6 +99,16 @@ def read(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """As `read`, for long answers of many queries: it sees one snapshot on PostgreSQL, too."""
+    options: dict[str, object] = dict(_read_options(engine))
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"
+    with engine.connect().execution_options(**options) as connection:
+        yield connection
+
+
+@contextmanager
 def unit_guard(connection: Connection) -> Iterator[None]:
     """Within the block, a commit or rollback of `connection`'s transaction is refused, and loses the transaction.
 

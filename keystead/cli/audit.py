@@ -184,9 +184,11 @@ def _read_receipt(path: Path | None) -> Receipt | None:
 
 @app.command(
     help=with_examples(
-        "Verify a proof bundle, a whole database, or a published log against the log's key. Nothing else is needed: no "
-        "broker, and no network but for --tiles URL. Get the key from somebody else than whoever gave you the file.",
+        "Verify a proof bundle, an evidence package, a whole database, or a published log against the log's key. "
+        "Nothing else is needed: no broker, and no network but for --tiles URL. Get the key from somebody else than "
+        "whoever gave you the file.",
         "audit verify proof.json --key log.vkey",
+        "audit verify november.zip --key log.vkey --witness w1.vkey",
         "audit verify --database sqlite:///keystead.db --key log.vkey --checkpoint last-month.txt",
         "audit verify --tiles https://log.example/ --key log.vkey --witness w1.vkey --witness w2.vkey --quorum 1",
         "audit verify proof.json --tiles ./public --key log.vkey",
@@ -194,7 +196,11 @@ def _read_receipt(path: Path | None) -> Receipt | None:
 )
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A proof bundle, as `keystead audit prove` writes it.")
+        Path | None,
+        typer.Argument(
+            metavar="[FILE|DIR]",
+            help="A proof bundle of `keystead audit prove`, or an evidence package of `keystead audit report`.",
+        ),
     ] = None,
     *,
     database: DatabaseOption = None,
@@ -237,12 +243,27 @@ def verify(
         return
     if (file is None) == (database is None):
         raise UsageError("verify what? give a bundle's FILE, --database URL or --tiles DIR|URL")
-    if file is not None:
+    if file is not None and _is_package(file):
+        from keystead.cli.audit_report import show_verified
+
+        if receipt is not None:
+            raise UsageError("--receipt belongs to a bundle: prove the entry first, then verify the bundle")
+        show_verified(file, verifier, known=known, witnesses=witnesses, as_json=as_json)
+    elif file is not None:
         _verify_bundle(file, verifier, known, witnesses, _read_receipt(receipt), as_json=as_json)
     elif database is not None:
         if receipt is not None:
             raise UsageError("--receipt belongs to a bundle: prove the entry first, then verify the bundle")
         _verify_database(database, verifier, known, witnesses, as_json=as_json)
+
+
+def _is_package(file: Path) -> bool:
+    from keystead.cli.audit_report import is_package
+
+    try:
+        return is_package(file)
+    except OSError as error:
+        raise UsageError(f"FILE {file}: {error.strerror}") from None
 
 
 def _verify_tiles(
@@ -280,7 +301,7 @@ def _verify_tiles(
                 "origin": None if checkpoint is None else checkpoint.origin,
                 "tree_size": None if checkpoint is None else checkpoint.size,
                 "root_hash": None if checkpoint is None else checkpoint.root.hex(),
-                "cosigned": _cosigned_json(result.cosigned),
+                "cosigned": cosigned_json(result.cosigned),
                 "entries": result.entries,
                 "first_bad_index": result.first_bad_index,
                 "problems": [problem.to_json() for problem in problems],
@@ -292,19 +313,20 @@ def _verify_tiles(
             {
                 "log": verifier.name,
                 "signed": None if checkpoint is None else f"{checkpoint.size} entries, root {checkpoint.root.hex()}",
-                "cosigned": _cosigned_json(result.cosigned),
+                "cosigned": cosigned_json(result.cosigned),
                 "entries": result.entries,
                 "first bad entry": result.first_bad_index,
             },
             as_json=False,
         )
-        _print_problems(problems)
-        _print_verdict(ok=not problems, problems=len(problems) + result.more_problems)
+        print_problems(problems)
+        print_verdict(ok=not problems, problems=len(problems) + result.more_problems)
     if problems:
         raise typer.Exit(NO)
 
 
-def _cosigned_json(cosigned: dict[WitnessKey, int]) -> dict[str, Json]:
+def cosigned_json(cosigned: dict[WitnessKey, int]) -> dict[str, Json]:
+    """Who cosigned, and when, for programs and tables."""
     return {key.name: output.instant(time) for key, time in cosigned.items()}
 
 
@@ -335,8 +357,8 @@ def _verify_bundle(
                 summary["continues"] = f"the checkpoint of {result.continues} entries"
             summary |= {"record": "erased"} if result.record is None else result.record.to_json()
             output.show(summary, as_json=False)
-        _print_problems(result.problems)
-        _print_verdict(ok=result.ok, problems=len(result.problems))
+        print_problems(result.problems)
+        print_verdict(ok=result.ok, problems=len(result.problems))
     if not result.ok:
         raise typer.Exit(NO)
 
@@ -366,8 +388,8 @@ def _verify_database(
             },
             as_json=False,
         )
-        _print_problems(result.problems)
-        _print_verdict(ok=result.ok, problems=len(result.problems) + result.more_problems)
+        print_problems(result.problems)
+        print_verdict(ok=result.ok, problems=len(result.problems) + result.more_problems)
     if not result.ok:
         raise typer.Exit(NO)
 
@@ -527,7 +549,8 @@ def _hex(data: bytes | None) -> str | None:
     return None if data is None else data.hex()
 
 
-def _print_problems(problems: tuple[Problem, ...]) -> None:
+def print_problems(problems: tuple[Problem, ...]) -> None:
+    """A table of violated rules; nothing where there is none."""
     from rich.text import Text
 
     if not problems:
@@ -545,7 +568,8 @@ def _print_problems(problems: tuple[Problem, ...]) -> None:
     output.console().print(made)
 
 
-def _print_verdict(*, ok: bool, problems: int) -> None:
+def print_verdict(*, ok: bool, problems: int) -> None:
+    """The last line of a verification."""
     text = "verified" if ok else f"NOT verified: {problems} problem{'' if problems == 1 else 's'}"
     output.console().print(output.cell(text, style="bold green" if ok else "bold red"))
 

@@ -60,7 +60,7 @@ ROOMS: Final[dict[str, Room]] = {
     "job": Room(
         "keystead.cli.placement", "app", "Authorize jobs, plan where they run, look at them, end them.", _FACTORY
     ),
-    "audit": Room("keystead.cli.audit_export", "app", "Ask the log who used what; prove and verify it.", _FACTORY),
+    "audit": Room("keystead.cli.audit_report", "app", "Ask the log who used what; prove and verify it.", _FACTORY),
     "evidence": Room("keystead.cli.evidence", "app", "Verify and inspect attestation evidence.", _OFFLINE),
     "reference": Room("keystead.cli.reference", "app", "Sign and check reference values and advisories.", _OFFLINE),
     "policy": Room("keystead.cli.policy", "app", "Check, test, build and evaluate Rego policies.", _OFFLINE),

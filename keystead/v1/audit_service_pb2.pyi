@@ -132,3 +132,23 @@ class GetAppraisalResponse(_message.Message):
     package: bytes
     today: bytes
     def __init__(self, package: _Optional[bytes] = ..., today: _Optional[bytes] = ...) -> None: ...
+
+class GetEvidencePackageRequest(_message.Message):
+    __slots__ = ("asset", "tenant", "start_time", "end_time", "old_checkpoint")
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    OLD_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    asset: str
+    tenant: str
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    old_checkpoint: str
+    def __init__(self, asset: _Optional[str] = ..., tenant: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., old_checkpoint: _Optional[str] = ...) -> None: ...
+
+class GetEvidencePackageResponse(_message.Message):
+    __slots__ = ("package",)
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    package: bytes
+    def __init__(self, package: _Optional[bytes] = ...) -> None: ...

@@ -60,6 +60,11 @@ class AuditServiceStub:
                 request_serializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalResponse.FromString,
                 _registered_method=True)
+        self.GetEvidencePackage = channel.unary_stream(
+                '/keystead.v1.AuditService/GetEvidencePackage',
+                request_serializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -104,6 +109,14 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEvidencePackage(self, request, context):
+        """An evidence package: all records of a span with their proofs, signed by the log's key, for whoever has neither
+        Keystead nor trust in its operator. Reading is itself recorded, with the digest of the package's manifest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +144,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetAppraisal,
                     request_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_audit__service__pb2.GetAppraisalResponse.SerializeToString,
+            ),
+            'GetEvidencePackage': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetEvidencePackage,
+                    request_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +287,33 @@ class AuditService:
             '/keystead.v1.AuditService/GetAppraisal',
             keystead_dot_v1_dot_audit__service__pb2.GetAppraisalRequest.SerializeToString,
             keystead_dot_v1_dot_audit__service__pb2.GetAppraisalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidencePackage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/keystead.v1.AuditService/GetEvidencePackage',
+            keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageRequest.SerializeToString,
+            keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,10 @@ class AuditServiceStub:
     """A self-contained proof that a record is in the log, and that the log grew from an older checkpoint."""
     GetAppraisal: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.GetAppraisalRequest, _audit_service_pb2.GetAppraisalResponse]
     """The appraisal that a record rests on, with all that it takes to run it again. Reading is itself recorded."""
+    GetEvidencePackage: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.GetEvidencePackageRequest, _audit_service_pb2.GetEvidencePackageResponse]
+    """An evidence package: all records of a span with their proofs, signed by the log's key, for whoever has neither
+    Keystead nor trust in its operator. Reading is itself recorded, with the digest of the package's manifest.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The log: who used what, where, under which policy, with proofs. Role: auditor."""
@@ -77,5 +81,15 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_audit_service_pb2.GetAppraisalResponse]:
         """The appraisal that a record rests on, with all that it takes to run it again. Reading is itself recorded."""
+
+    @_abc_1.abstractmethod
+    def GetEvidencePackage(
+        self,
+        request: _audit_service_pb2.GetEvidencePackageRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_audit_service_pb2.GetEvidencePackageResponse]:
+        """An evidence package: all records of a span with their proofs, signed by the log's key, for whoever has neither
+        Keystead nor trust in its operator. Reading is itself recorded, with the digest of the package's manifest.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _grpc.Server) -> None: ...
