@@ -68,8 +68,8 @@ def build(
         if done % _LOOK == 0 and not wanted():
             raise StoreTimeoutError(timeout=0, outcome_unknown=False)
 
-    file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115 - it is handed out
     seats.take(caller.tenant)
+    file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115 - it is handed out
     try:
         with snapshot(broker.engine) as connection:
             built = build_package(

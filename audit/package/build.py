@@ -107,7 +107,6 @@ def build_package(
     finder = GapFinder(scope, signed_at, counters, entries.erasures_of(connection, span))
     node = _cached(TileReader(connection, kept=_CACHED_TILES))
     report = Report()
-    writer = PackageWriter(file)
     written = 0
 
     def lines() -> Iterator[bytes]:
@@ -130,43 +129,43 @@ def build_package(
             if progress is not None:
                 progress(written)
 
-    writer.write(RECORDS, lines())
-    older = _older(connection, span.first, trusted, kept)
-    for name, old in older.items():
-        writer.write(name, iter((old,)))
-    description = Description(
-        report=VERSION,
-        signed_at=signed_at,
-        counters=counters,
-        consistency_proofs={name: _continue(old, newest, node) for name, old in older.items()},
-        witnesses=_watchers(note, witnesses),
-        quorum=witnesses.quorum,
-        gaps=(),
-    )
-    _find_more(connection, finder, scope, span, size=newest.size, description=description)
-    description = replace(description, gaps=finder.gaps.found())
-    writer.write(CHECKPOINT, iter((note,)))
-    writer.write(DESCRIPTION, iter((description.to_bytes(),)))
-    writer.write(
-        REPORT,
-        report.render(
-            scope=scope, checkpoint=newest, first=span.first, end=span.end, records=written, description=description
-        ),
-    )
-    for name in STRANGER:
-        writer.write(name, iter((package_files("audit.package").joinpath("stranger", name).read_bytes(),)))
-    manifest = Manifest(
-        origin=newest.origin,
-        tree_size=newest.size,
-        scope=scope,
-        first=span.first,
-        end=span.end,
-        records=written,
-        files=writer.digests,
-    )
-    signed = manifest.sign(signer).to_bytes()
-    writer.write(MANIFEST, iter((signed,)))
-    writer.close()
+    with PackageWriter(file) as writer:
+        writer.write(RECORDS, lines())
+        older = _older(connection, span.first, trusted, kept)
+        for name, old in older.items():
+            writer.write(name, iter((old,)))
+        description = Description(
+            report=VERSION,
+            signed_at=signed_at,
+            counters=counters,
+            consistency_proofs={name: _continue(old, newest, node) for name, old in older.items()},
+            witnesses=_watchers(note, witnesses),
+            quorum=witnesses.quorum,
+            gaps=(),
+        )
+        _find_more(connection, finder, scope, span, size=newest.size, description=description)
+        description = replace(description, gaps=finder.gaps.found())
+        writer.write(CHECKPOINT, iter((note,)))
+        writer.write(DESCRIPTION, iter((description.to_bytes(),)))
+        writer.write(
+            REPORT,
+            report.render(
+                scope=scope, checkpoint=newest, first=span.first, end=span.end, records=written, description=description
+            ),
+        )
+        for name in STRANGER:
+            writer.write(name, iter((package_files("audit.package").joinpath("stranger", name).read_bytes(),)))
+        manifest = Manifest(
+            origin=newest.origin,
+            tree_size=newest.size,
+            scope=scope,
+            first=span.first,
+            end=span.end,
+            records=written,
+            files=writer.digests,
+        )
+        signed = manifest.sign(signer).to_bytes()
+        writer.write(MANIFEST, iter((signed,)))
     return Built(manifest, signed, description)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Final, Protocol
+from types import TracebackType
+from typing import IO, BinaryIO, Final, Protocol, Self
 
 from audit.errors import MalformedError, QueryError
 from audit.package.manifest import LIMITS, MANIFEST, FileDigest
@@ -23,7 +25,10 @@ _MODE: Final = stat.S_IFREG | 0o644
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 """The only time that a file in a package has: the first that the format can say."""
 
-_LOCAL_HEADER: Final = 30
+_HEADER: Final = struct.Struct("<4s2xHHHHIIIHH")
+"""A local file header: but for the version of the format, which nothing depends on (APPNOTE.TXT, section 4.3.7)."""
+
+_LOCAL_HEADER: Final = _HEADER.size
 _CENTRAL_HEADER: Final = 46
 _END: Final = 22
 _UNIX: Final = 3
@@ -48,7 +53,10 @@ class PackageFiles(Protocol):
 
 
 class PackageWriter:
-    """Writes a package's files into an archive, with nothing in it that differs from one time to the next."""
+    """Writes a package's files into an archive, with nothing in it that differs from one time to the next.
+
+    Use it as a context manager: the archive is whole only where the block ended without an error.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED)
@@ -79,8 +87,12 @@ class PackageWriter:
                 file.write(piece)
         self._digests[name] = FileDigest(name, size, digest.hexdigest())
 
-    def close(self) -> None:
-        """Finish the archive."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._archive.close()
 
 
@@ -99,12 +111,12 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
 class _Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
-        for entry in os.scandir(path):
+        for entry in path.iterdir():
             if entry.name not in LIMITS:
                 raise MalformedError(
                     "package", f"{entry.name!a:.80} is no file of a package, and nothing vouches for it"
                 )
-            if not entry.is_file(follow_symlinks=False):
+            if not stat.S_ISREG(entry.lstat().st_mode):
                 raise MalformedError("package", f"{entry.name} is a link or no file")
 
     def names(self) -> frozenset[str]:
@@ -120,7 +132,7 @@ class _Folder:
 
 
 class _Archive:
-    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+    def __init__(self, archive: zipfile.ZipFile, file: BinaryIO, size: int) -> None:
         self._archive = archive
         infos = archive.infolist()
         names = [info.filename for info in infos]
@@ -133,6 +145,7 @@ class _Archive:
         at = 0
         for info in infos:
             _check(info, at)
+            _check_header(info, file)
             at += _LOCAL_HEADER + len(info.filename) + info.compress_size
         if at != archive.start_dir or at + sum(_CENTRAL_HEADER + len(name) for name in names) + _END != size:
             raise MalformedError("package", "bytes stand in the archive that belong to none of its files")
@@ -174,6 +187,29 @@ def _check(info: zipfile.ZipInfo, at: int) -> None:
         raise MalformedError("package", f"{info.filename}: does not begin where the file before it ends")
     if info.file_size > LIMITS[info.filename]:
         raise MalformedError("package", f"{info.filename}: {info.file_size} bytes are more than it may have")
+
+
+def _check_header(info: zipfile.ZipInfo, file: BinaryIO) -> None:
+    """The header in front of a file says what the archive's list says: some tools go by the one, some by the other."""
+    year, month, day, hour, minute, second = info.date_time
+    name = info.filename.encode("ascii")
+    expected = (
+        b"PK\x03\x04",
+        info.flag_bits,
+        info.compress_type,
+        hour << 11 | minute << 5 | second // 2,
+        (year - 1980) << 9 | month << 5 | day,
+        info.CRC,
+        info.compress_size,
+        info.file_size,
+        len(name),
+        0,
+    )
+    file.seek(info.header_offset)
+    header = file.read(_LOCAL_HEADER + len(name))
+    found = _HEADER.unpack_from(header) if len(header) >= _LOCAL_HEADER else ()
+    if found != expected or header[_LOCAL_HEADER:] != name:
+        raise MalformedError("package", f"{info.filename}: the archive says two different things about it")
 
 
 def _bounded(file: IO[bytes], name: str) -> Iterator[bytes]:
@@ -227,7 +263,7 @@ def open_archive(file: BinaryIO) -> Iterator[PackageFiles]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise MalformedError("package", f"not a zip archive ({error!s:.200})") from None
     with archive:
-        yield _with_manifest(_Archive(archive, size))
+        yield _with_manifest(_Archive(archive, file, size))
 
 
 def _with_manifest(files: PackageFiles) -> PackageFiles:

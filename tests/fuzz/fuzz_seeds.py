@@ -13,6 +13,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+import zipfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import create_engine
 
 from attestation import ear
 from attestation.composite import NodeEvidence
@@ -44,12 +46,17 @@ from attestation.spdm.abi import GetMeasurements, MeasurementBlock, Measurements
 from attestation.types import Collateral, Evidence
 from attester.grant_file import FORMAT
 from audit.checkpoint import Checkpoint
-from audit.cosignature import Cosigner
+from audit.cosignature import Cosigner, WitnessPolicy
 from audit.envelope import Leaf
+from audit.log import append_many
 from audit.note import NoteSigner
+from audit.package.build import build_package
+from audit.package.manifest import Scope
 from audit.proof import ProofBundle
 from audit.receipt import Receipt
 from audit.records import Actor, Kind, Record, Result
+from audit.sequencer import Sequencer
+from audit.tables import METADATA
 from audit.witness import AddCheckpoint
 from keybroker.constraints import Areas, Constraints
 from keybroker.keys.wrap import wrap
@@ -626,6 +633,38 @@ def proofs() -> tuple[bytes, ...]:
         consistency_proof=(bytes(32),),
     )
     return (bundle.to_bytes(),)
+
+
+@cache
+def packages() -> tuple[bytes, ...]:
+    """An evidence package about a log of two entries."""
+    engine = create_engine("sqlite://")
+    METADATA.create_all(engine)
+    sequencer = Sequencer(engine, LOG_SIGNER, LOG_SIGNER.verifier.name)
+    sequencer.initialise(NOW)
+    with engine.begin() as connection:
+        append_many(connection, [Record.parse(each) for each in records()])
+    sequencer.run_once(NOW)
+    file = io.BytesIO()
+    with engine.connect() as connection:
+        build_package(
+            connection, file, scope=Scope(asset="acme/llm"), signer=LOG_SIGNER, witnesses=WitnessPolicy((COSIGNER.key,))
+        )
+    engine.dispose()
+    return (file.getvalue(),)
+
+
+@cache
+def package_files() -> dict[str, bytes]:
+    """What is in it, by name."""
+    with zipfile.ZipFile(io.BytesIO(packages()[0])) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def package_contents() -> tuple[bytes, ...]:
+    """Its description and its records, in `parts`."""
+    files = package_files()
+    return (b"".join(len(files[name]).to_bytes(2, "big") + files[name] for name in ("package.json", "records.jsonl")),)
 
 
 # sealed

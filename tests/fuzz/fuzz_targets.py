@@ -7,10 +7,12 @@ present their files are further seeds, read in place.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import fuzz_seeds as seeds
@@ -61,6 +63,12 @@ from audit.errors import AuditError
 from audit.filter import parse_asset
 from audit.merkle import Frontier, verify_consistency, verify_inclusion
 from audit.note import NoteSigner, NoteVerifier, SignedNote, check_key_name, parse_signature_line
+from audit.package.description import Description
+from audit.package.files import open_archive, read_whole
+from audit.package.lines import Line
+from audit.package.manifest import DESCRIPTION, MANIFEST, RECORDS, FileDigest, open_manifest
+from audit.package.manifest import Manifest as PackageManifest
+from audit.package.verify import verify_package
 from audit.proof import ProofBundle, verify_bundle
 from audit.receipt import Receipt
 from audit.records import Record
@@ -341,6 +349,56 @@ def _proof(data: bytes) -> None:
     bundle = ProofBundle.parse(data)
     assert ProofBundle.parse(bundle.to_bytes()) == bundle
     verify_bundle(bundle, seeds.LOG_SIGNER.verifier)
+
+
+class _InMemory:
+    """A package that lies in no archive."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self._files = files
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._files)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        return iter((self._files[name],))
+
+
+def _package(data: bytes) -> None:
+    """An archive that somebody altered."""
+    with open_archive(io.BytesIO(data)) as files:
+        result = verify_package(files, seeds.LOG_SIGNER.verifier, known=data)
+        assert not result.ok
+        if verify_package(files, seeds.LOG_SIGNER.verifier).ok:
+            for name, content in seeds.package_files().items():
+                assert read_whole(files, name) == content, "a package that was altered is accepted"
+
+
+def _package_contents(data: bytes) -> None:
+    """Description and records that the log's own operator altered, and signed again."""
+    description, records = (*parts(data), b"", b"")[:2]
+    files = seeds.package_files() | {DESCRIPTION: description, RECORDS: records}
+    said = open_manifest(files.pop(MANIFEST), seeds.LOG_SIGNER.verifier)
+    digests = tuple(
+        FileDigest(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in sorted(files.items())
+    )
+    files[MANIFEST] = replace(said, files=digests).sign(seeds.LOG_SIGNER).to_bytes()
+    result = verify_package(_InMemory(files), seeds.LOG_SIGNER.verifier)
+    assert not result.ok or records == seeds.package_files()[RECORDS], "records that were altered are accepted"
+
+
+def _package_manifest(data: bytes) -> None:
+    with contextlib.suppress(AuditError):
+        assert PackageManifest.parse_text(text(data)).to_text() == text(data)
+    open_manifest(data, seeds.LOG_SIGNER.verifier)
+
+
+def _package_line(data: bytes) -> None:
+    assert Line.parse(data).to_bytes() == data
+
+
+def _package_description(data: bytes) -> None:
+    assert Description.parse(data).to_bytes() == data
 
 
 def _merkle(data: bytes) -> None:
@@ -1024,6 +1082,46 @@ TARGETS = (
         seeds=seeds.proofs,
         errors=(AuditError,),
         covers=("audit.proof:ProofBundle.parse", "audit.proof:verify_bundle"),
+    ),
+    Target(
+        name="audit.package",
+        run=_package,
+        seeds=seeds.packages,
+        errors=(AuditError,),
+        covers=("audit.package.files:read_whole", "audit.package.verify:verify_package"),
+        max_len=1 << 15,
+        runs=400,
+    ),
+    Target(
+        name="audit.package-contents",
+        run=_package_contents,
+        seeds=seeds.package_contents,
+        errors=(AuditError,),
+        covers=("audit.package.gaps:Gap.from_json",),
+    ),
+    Target(
+        name="audit.package-manifest",
+        run=_package_manifest,
+        seeds=lambda: (
+            seeds.package_files()[MANIFEST],
+            seeds.package_files()[MANIFEST].partition(b"\n\n")[0] + b"\n",
+        ),
+        errors=(AuditError,),
+        covers=("audit.package.manifest:Manifest.parse_text", "audit.package.manifest:open_manifest"),
+    ),
+    Target(
+        name="audit.package-record",
+        run=_package_line,
+        seeds=lambda: seeds.package_files()[RECORDS].splitlines(keepends=True),
+        errors=(AuditError,),
+        covers=("audit.package.lines:Line.parse",),
+    ),
+    Target(
+        name="audit.package-description",
+        run=_package_description,
+        seeds=lambda: (seeds.package_files()[DESCRIPTION],),
+        errors=(AuditError,),
+        covers=("audit.package.description:Description.parse",),
     ),
     Target(
         name="audit.merkle",

@@ -46,6 +46,7 @@ NO_TARGET = {
     "audit.verify:verify_log": "reads a database; what stands in it is read by parsers that have targets",
     "keybroker.assets:open_owner_key": "needs a broker; it calls HpkePrivateKey.open, which has a target",
     "audit.verify_tiles:verify_tiles": "walks published files, whose parsers have targets",
+    "keybroker.reads:check_older": "calls Checkpoint.parse_text, which has a target",
     "keybroker.archive:check_size": "compares sizes",
     "keybroker.estate:check_node": "fields that a request's parser has read",
     "keybroker.last_appraisal:read_reasons": "what the broker itself wrote",

@@ -362,6 +362,13 @@ TABLE: list[Row] = [
         lambda two, digest: audit_service_pb2.GetAppraisalRequest(leaf_hash=digest),
         lambda two: (two.their_hash, bytes(32)),
     ),
+    (
+        # What it answers for an asset is signed, and so never the same: test_evidence_package looks into it.
+        "GetEvidencePackage",
+        "auditor",
+        lambda two, tenant: audit_service_pb2.GetEvidencePackageRequest(tenant=tenant),
+        lambda two: ("globex", "nobody"),
+    ),
 ]
 
 BY_NAME = {rpc.name: rpc for rpc in CONTRACT}
