@@ -1,6 +1,6 @@
 """Problems: what a verification of the log or of a proof decided against, where, and what to do about it.
 
-The codes are closed and stable; `docs/audit.md` explains each to an auditor.
+The codes are closed and stable; `docs/audit-format.md` explains each to an auditor.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ MAX_TEXT: Final = 512
 
 
 class Kind(StrEnum):
-    """What happened. The set is closed: a new kind is a change of this module and of `docs/audit.md`."""
+    """What happened. The set is closed: a new kind is a change of this module and of `docs/audit-format.md`."""
 
     BROKER_INITIALISED = "broker.initialised"
     BROKER_STARTED = "broker.started"

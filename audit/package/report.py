@@ -17,11 +17,11 @@ from typing import Final
 
 from audit.checkpoint import Checkpoint
 from audit.cosignature import WitnessKey
+from audit.fitting import LEASE_ENDS
 from audit.package.description import Description
 from audit.package.gaps import MEANING, instant
 from audit.package.lines import State
 from audit.package.manifest import CHECKPOINT_KEPT, Scope
-from audit.query import LEASE_ENDS
 from audit.records import Kind, Record, Result
 
 VERSION: Final = 1

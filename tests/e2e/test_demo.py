@@ -38,6 +38,7 @@ STEPS = [
     "budget-runs-out",
     "the-log-knows",
     "proof-holds-offline",
+    "package-holds-offline",
     "log-is-whole",
     "altered-record-is-named",
 ]

@@ -9,6 +9,8 @@ from typing import Final
 from audit.checkpoint import Checkpoint
 from audit.database import snapshot
 from audit.note import NoteVerifier, SignedNote
+from audit.package.files import open_package
+from audit.package.verify import verify_package
 from audit.proof import ProofBundle, verify_bundle
 from audit.records import Kind, Record
 from audit.verify import verify_log
@@ -74,7 +76,26 @@ def ask(stage: Stage, verifier: NoteVerifier, known: bytes) -> int:
         text=f"entry {granted[0]} is among the {size} signed entries (inclusion), and the log has only grown since "
         f"the {_size(known)} that the auditor saw earlier (consistency)",
     )
+    _take_home(stage, verifier, known)
     return granted[0]
+
+
+def _take_home(stage: Stage, verifier: NoteVerifier, known: bytes) -> None:
+    """Ask for an evidence package about the model, and verify it offline."""
+    auditor, tell = stage.auditor, stage.narrator
+    request = audit_service_pb2.GetEvidencePackageRequest(asset=MODEL.asset, old_checkpoint=known.decode("utf-8"))
+    path = stage.folder / "evidence.zip"
+    path.write_bytes(b"".join(piece.package for piece in auditor.stream(auditor.audit.GetEvidencePackage, request)))
+    with open_package(path) as files:
+        result = verify_package(files, verifier, known=known)
+    tell.says("auditor", "takes everything about the model home as one file, for people who have no Keystead")
+    tell.outcome(
+        "package-holds-offline",
+        expected="proven",
+        actual="proven" if result.ok else "; ".join(problem.code.value for problem in result.problems),
+        text=f"{result.records} records with a report for the browser; gaps that it owns up to: "
+        f"{', '.join(gap.code.value for gap in result.gaps) or 'none'}",
+    )
 
 
 def _records(auditor: Connection) -> list[tuple[int, Record]]:
