@@ -104,7 +104,7 @@ def build_package(
     )
     span = entries.span_of(connection, scope, size=newest.size)
     counters = entries.counters_of(connection, scope, span)
-    finder = GapFinder(scope, signed_at, counters, entries.erasures_of(connection, span))
+    finder = GapFinder(scope, signed_at, counters)
     node = _cached(TileReader(connection, kept=_CACHED_TILES))
     report = Report()
     written = 0
@@ -116,7 +116,7 @@ def build_package(
             if written > MAX_RECORDS:
                 raise QueryError(f"package: more than {MAX_RECORDS} records fit; ask for a shorter span, in parts")
             record = None if stored.payload is None else Record.parse(stored.payload)
-            look(finder, report, index=stored.index, state=stored.state, counters=stored.counters, record=record)
+            look(finder, report, stored, record=record, erased=stored.erased)
             yield Line(
                 index=stored.index,
                 leaf_hash=stored.leaf_hash,
@@ -170,18 +170,17 @@ def build_package(
 
 
 def look(
-    finder: GapFinder,
-    report: Report,
-    *,
-    index: int,
-    state: State,
-    counters: tuple[int, ...],
-    record: Record | None,
+    finder: GapFinder, report: Report, entry: entries.Stored | Line, *, record: Record | None, erased: str = ""
 ) -> None:
-    """Give one entry to whoever looks at all of them."""
-    time = None if record is None else record.time
-    finder.add(index=index, time=time, sealed=state is State.SEALED, counters=counters)
-    report.add(index=index, state=state, record=record)
+    """Give one entry to whoever looks at all of them; `erased` as `GapFinder.add` takes it."""
+    finder.add(
+        index=entry.index,
+        time=None if record is None else record.time,
+        sealed=entry.state is State.SEALED,
+        counters=entry.counters,
+        erased=erased,
+    )
+    report.add(index=entry.index, state=entry.state, record=record)
 
 
 def _cached(node: NodeReader) -> NodeReader:

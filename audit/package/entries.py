@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from audit.envelope import Leaf
 from audit.errors import LogCorruptError
 from audit.log import ERASED_INDEXES
-from audit.package.gaps import Item, instant
+from audit.package.gaps import instant
 from audit.package.lines import State
 from audit.package.manifest import Scope
 from audit.query import MAX_PAGE, Filter, query
@@ -41,6 +41,7 @@ class Stored:
         counters: its numbers among the entries of the asset that was asked for.
         state: whether the payload is there.
         salt, payload: None unless it is readable.
+        erased: which record says that it was erased, in words; empty where it was not, or where none says so.
     """
 
     index: int
@@ -49,6 +50,7 @@ class Stored:
     state: State
     salt: bytes | None
     payload: bytes | None
+    erased: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +88,39 @@ def read_entries(connection: Connection, scope: Scope, span: Span) -> Iterator[S
     Raises:
         LogCorruptError: an entry is not what was appended.
     """
-    return _of_asset(connection, scope, span) if scope.asset is not None else _of_log(connection, scope, span)
+    erasures = _erasures(connection)
+    if scope.asset is None:
+        for row in _of_log(connection, scope, span):
+            yield _stored(row, (), erasures)
+        return
+    waiting: tuple[Any, tuple[int, ...]] | None = None
+    for row in _of_asset(connection, scope, span):
+        if waiting is not None and waiting[0].id == row.id:  # an entry of two versions has two numbers
+            waiting = (row, (*waiting[1], row.counter))
+            continue
+        if waiting is not None:
+            yield _stored(waiting[0], waiting[1] if scope.numbered else (), erasures)
+        waiting = (row, (row.counter,))
+    if waiting is not None:
+        yield _stored(waiting[0], waiting[1] if scope.numbered else (), erasures)
 
 
-def _of_log(connection: Connection, scope: Scope, span: Span) -> Iterator[Stored]:
+def _of_log(connection: Connection, scope: Scope, span: Span) -> Iterator[Any]:
     at = span.first - 1
     while True:
         entry = AUDIT_ENTRY.c
         wanted = select(*_COLUMNS).where(entry.leaf_index > at, entry.leaf_index < span.end, *_tenant(scope))
         rows = connection.execute(wanted.order_by(entry.leaf_index).limit(PAGE)).all()
-        yield from (_stored(row, ()) for row in rows)
+        yield from rows
         if len(rows) < PAGE:
             return
         at = rows[-1].leaf_index
 
 
-def _of_asset(connection: Connection, scope: Scope, span: Span) -> Iterator[Stored]:
-    """By the asset's own numbering, so that a rare asset is found at once; an entry of two versions has two numbers."""
+def _of_asset(connection: Connection, scope: Scope, span: Span) -> Iterator[Any]:
+    """By the asset's own numbering, so that a rare asset is found at once."""
     named, entry = AUDIT_ENTRY_ASSET.c, AUDIT_ENTRY.c
     at = _counter_before(connection, scope, span)
-    waiting: tuple[Any, tuple[int, ...]] | None = None
     while True:
         wanted = (
             select(*_COLUMNS, named.counter)
@@ -113,25 +128,17 @@ def _of_asset(connection: Connection, scope: Scope, span: Span) -> Iterator[Stor
             .where(named.asset == scope.asset, named.counter > at, entry.leaf_index < span.end, *_tenant(scope))
         )
         rows = connection.execute(wanted.order_by(named.counter).limit(PAGE)).all()
-        for row in rows:
-            if waiting is not None and waiting[0].id == row.id:
-                waiting = (row, (*waiting[1], row.counter))
-                continue
-            if waiting is not None:
-                yield _stored(waiting[0], waiting[1] if scope.numbered else ())
-            waiting = (row, (row.counter,))
+        yield from rows
         if len(rows) < PAGE:
-            break
+            return
         at = rows[-1].counter
-    if waiting is not None:
-        yield _stored(waiting[0], waiting[1] if scope.numbered else ())
 
 
 def _tenant(scope: Scope) -> Sequence[ColumnElement[bool]]:
     return () if scope.tenant is None else (AUDIT_ENTRY.c.tenant == scope.tenant,)
 
 
-def _stored(row: Any, counters: tuple[int, ...]) -> Stored:
+def _stored(row: Any, counters: tuple[int, ...], erasures: Mapping[int, str]) -> Stored:
     leaf = Leaf(bytes(row.digest))
     intact = leaf.entry_hash() == bytes(row.leaf_hash)
     if row.payload is not None:
@@ -146,6 +153,7 @@ def _stored(row: Any, counters: tuple[int, ...]) -> Stored:
         state=State.READABLE if readable else State.ERASED,
         salt=bytes(row.salt) if readable else None,
         payload=bytes(row.payload) if readable else None,
+        erased="" if readable else erasures.get(row.leaf_index, ""),
     )
 
 
@@ -181,13 +189,13 @@ def _counter_before(connection: Connection, scope: Scope, span: Span) -> int:
     return before or 0
 
 
-def erasures_of(connection: Connection, span: Span) -> dict[int, Item]:
-    """Which entries of `span` were erased with a record of it, and which record that is.
+def _erasures(connection: Connection) -> dict[int, str]:
+    """Which entries were erased with a record of it, and in words which record that is.
 
     Raises:
         LogCorruptError: such a record is not what was appended.
     """
-    found: dict[int, Item] = {}
+    found: dict[int, str] = {}
     cursor = ""
     while True:
         page = query(connection, Filter(kind=Kind.AUDIT_ERASED), limit=MAX_PAGE, cursor=cursor)
@@ -195,11 +203,11 @@ def erasures_of(connection: Connection, span: Span) -> dict[int, Item]:
             record = entry.record()
             if record is None:
                 continue
-            indexes = record.detail.get(ERASED_INDEXES)
             note = f"erased on {instant(record.time)}, as entry {entry.index} records"
+            indexes = record.detail.get(ERASED_INDEXES)
             for text in indexes if isinstance(indexes, tuple) else ():
-                if text.isdecimal() and span.first <= int(text) < span.end:
-                    found[int(text)] = Item(int(text), note)
+                if text.isascii() and text.isdigit() and len(text) < 20:
+                    found[int(text)] = note
         cursor = page.next_cursor
         if not cursor:
             return found

@@ -7,7 +7,6 @@ verified, so that a package that keeps quiet about one is refused.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -179,18 +178,16 @@ class GapFinder:
         scope: what the package was asked for.
         signed_at: when the checkpoint was signed, as the log wrote it down.
         counters: which numbers of the asset's entries belong into the span: behind the first, before the second.
-        erased: what is known of erased entries, by index: which record names them.
     """
 
     scope: Scope
     signed_at: int
     counters: tuple[int, int] | None
-    erased: Mapping[int, Item] = field(default_factory=dict)
     gaps: Gaps = field(default_factory=Gaps)
     _before: tuple[int, int] | None = None
     _counter: int | None = None
 
-    def add(self, *, index: int, time: int | None, sealed: bool, counters: tuple[int, ...]) -> None:
+    def add(self, *, index: int, time: int | None, sealed: bool, counters: tuple[int, ...], erased: str = "") -> None:
         """Look at one entry.
 
         Args:
@@ -198,6 +195,7 @@ class GapFinder:
             time: its record's time; None where the record cannot be read.
             sealed: it is not erased but could not be read.
             counters: its numbers among the asset's entries.
+            erased: which record says that it was erased, in words; empty where none is known.
         """
         for counter in counters:
             self._count_to(counter)
@@ -205,12 +203,8 @@ class GapFinder:
         if sealed:
             self.gaps.add(GapCode.SEALED, index)
         elif time is None:
-            known = self.erased.get(index)
-            self.gaps.add(
-                GapCode.ERASED_UNRECORDED if known is None else GapCode.ERASED,
-                index,
-                "no audit.erased record names it" if known is None else known.note,
-            )
+            code = GapCode.ERASED if erased else GapCode.ERASED_UNRECORDED
+            self.gaps.add(code, index, erased or "no audit.erased record names it")
         if time is None:
             return
         if not self.scope.covers(time):

@@ -305,7 +305,7 @@ def _check_records(
             state.unreadable += 1
         else:
             state.kinds[record.kind.value] += 1
-        look(finder, report, index=index, state=line.state, counters=line.counters, record=record)
+        look(finder, report, line, record=record)
         if progress is not None:
             progress(state.records, manifest.records)
     if manifest.scope.whole and before != manifest.end - 1 and manifest.end > manifest.first:

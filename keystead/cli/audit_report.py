@@ -23,7 +23,7 @@ from audit.package.manifest import DESCRIPTION, MANIFEST, Manifest, Scope
 from audit.package.verify import PackageResult, verify_package
 from keystead.binding import sha256
 from keystead.cli import output
-from keystead.cli.audit import DatabaseOption, read_file
+from keystead.cli.audit import read_file
 from keystead.cli.audit_export import app
 from keystead.cli.exits import NO, UsageError
 from keystead.cli.help import with_examples
@@ -50,10 +50,11 @@ _ZIP: Final = b"PK"
         "Write an evidence package: all records of a span with their proofs, a report for people, and how to verify "
         "them without Keystead, signed by the log's key. What it does not show it names as gaps.\n\n"
         "Through a broker (--profile), which records that you read; or, for whoever runs the broker, from its database "
-        "with the key that its configuration names (--config). `keystead audit verify PACKAGE` checks it.",
+        "with the key that signs for the log: name its configuration as --database. `keystead audit verify PACKAGE` "
+        "checks it.",
         "audit report --from 2026-11-01 --to 2026-12-01 --out november.zip --profile auditor.toml",
         "audit report --asset acme/llm --out llm.zip --checkpoint last-month.txt --profile auditor.toml",
-        "audit report --tenant acme --out acme-evidence --config factory/keystead.toml",
+        "audit report --tenant acme --out acme-evidence --database factory/keystead.toml",
     )
 )
 @with_broker_options
@@ -73,17 +74,18 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="A checkpoint that you kept: prove that the log continues it, too."),
     ] = None,
-    config: Annotated[
+    database: Annotated[
         Path | None,
         typer.Option(
-            "--config", metavar="DIR|FILE", help="A broker's installation: read its database, sign with its key."
+            "--database",
+            metavar="CONFIG",
+            help="A broker's configuration, or its folder: read the database that it names, sign with its key.",
         ),
     ] = None,
-    database: DatabaseOption = None,
     unwitnessed: Annotated[
         bool,
         typer.Option(
-            "--unwitnessed", help="With --config: take a checkpoint that too few witnesses cosigned, and say so."
+            "--unwitnessed", help="With --database: take a checkpoint that too few witnesses cosigned, and say so."
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -96,14 +98,14 @@ def report(
         end_time=None if until is None else parse_instant(until),
     )
     kept = None if checkpoint is None else read_file(checkpoint, "--checkpoint")
-    if config is None and (database is not None or unwitnessed):
-        raise UsageError("--database and --unwitnessed need --config: the broker's key signs the package")
+    if database is None and unwitnessed:
+        raise UsageError("--unwitnessed needs --database: a broker shows nobody what its witnesses did not cosign")
 
     def write(file: BinaryIO) -> None:
-        if config is None:
+        if database is None:
             _fetch(broker, file, scope, kept)
         else:
-            _build(config, database, file, scope, kept, unwitnessed=unwitnessed)
+            _build(database, file, scope, kept, unwitnessed=unwitnessed)
 
     try:
         manifest, digest, gaps = _write(out, write)
@@ -162,7 +164,9 @@ def _about(file: BinaryIO) -> tuple[Manifest, str, tuple[Gap, ...]]:
 def _fetch(broker: BrokerOptions, file: BinaryIO, scope: Scope, kept: bytes | None) -> None:
     """Have a broker build and sign the package."""
     if not broker.given:
-        raise UsageError("which log? give --profile FILE for a broker's, or --config for your own broker's database")
+        raise UsageError(
+            "which log? give --profile FILE for a broker's, or your own broker's configuration as --database"
+        )
     from keystead.cli.connection import Connection, to_timestamp
     from keystead.v1 import audit_service_pb2 as pb
 
@@ -182,18 +186,15 @@ def _fetch(broker: BrokerOptions, file: BinaryIO, scope: Scope, kept: bytes | No
         file.writelines(piece.package for piece in pieces)
 
 
-def _build(
-    config: Path, database: str | None, file: BinaryIO, scope: Scope, kept: bytes | None, *, unwitnessed: bool
-) -> None:
-    """Build it from the database, signed with the key of the installation at `config`."""
+def _build(config: Path, file: BinaryIO, scope: Scope, kept: bytes | None, *, unwitnessed: bool) -> None:
+    """Build it from the database that a broker's configuration names, and sign it with its key."""
     from audit.database import snapshot
     from audit.package.build import build_package
     from keybroker.broker import load_log_signer, witness_policy
     from keybroker.config import BrokerConfig
 
     settings = BrokerConfig.load(config)
-    url = settings.database_url if database is None else database
-    with snapshot(url) as connection, _progress("writing records") as progress:
+    with snapshot(settings.database_url) as connection, _progress("writing records") as progress:
         build_package(
             connection,
             file,

@@ -219,7 +219,7 @@ def test_the_command_line(told: Factory, tmp_path: Path, capsys: pytest.CaptureF
     folder = told.installation.directory
     span = ["--to", str(told.clock() - 1)]
     reach = ["--profile", str(folder / "clients" / "auditor.toml"), "--broker", f"localhost:{told.port}"]
-    config = ["--config", str(told.installation.config)]
+    config = ["--database", str(told.installation.config)]
     made = {}
     for name, source in (("b.zip", config), ("a.zip", reach)):
         out = tmp_path / name
@@ -249,6 +249,7 @@ def test_the_command_line(told: Factory, tmp_path: Path, capsys: pytest.CaptureF
         ["report", "--out", str(tmp_path / "folder"), *config],
         ["report", "--out", str(tmp_path / "no" / "where.zip"), *config],
         ["report", "--out", str(tmp_path / "c.zip"), "--database", "sqlite:///x.db"],
+        ["report", "--out", str(tmp_path / "c.zip"), "--unwitnessed", *reach],
         ["report", "--out", str(tmp_path / "c.zip")],
         ["report", "--out", str(tmp_path / "c.zip"), "--asset", "acme/llama@1", *config],
         ["report", "--out", str(tmp_path / "c.zip"), "--from", "yesterday", *config],
