@@ -10,6 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 OPA_VERSION := 1.22.2
+VERSITYGW_VERSION := 1.8.0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8 --dist=worksteal
 FUZZ_SECONDS ?= 60
 PACKAGES := keystead attestation policy audit sealed keybroker attester
 
-# The set-up builds opa into .cache/bin only where no matching one was found, so first on PATH it shadows nothing wanted.
+# The set-up builds opa and versitygw into .cache/bin only where none that matches was found, so first on PATH it shadows nothing wanted.
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 
 .PHONY: help demo test check fuzz mutate bench docs lock protos clean setup tools \
@@ -81,10 +82,11 @@ protos: $(VENV)/.dev ## Generate keystead/v1 from protos/
 lock: ## Resolve pyproject.toml into requirements/*.txt (UPGRADE=1 takes the newest versions)
 	PYTHON="$(PYTHON)" UPGRADE="$(UPGRADE)" sh scripts/lock.sh
 
-setup: $(VENV)/.dev tools ## Make .venv/ with the development tools, and find or install opa and PostgreSQL
+setup: $(VENV)/.dev tools ## Make .venv/ with the development tools, and find or install opa, versitygw and PostgreSQL
 
 tools: $(VENV)/.dev
 	@sh scripts/setup_opa.sh $(OPA_VERSION)
+	@sh scripts/setup_versitygw.sh $(VERSITYGW_VERSION)
 	@sh scripts/setup_packages.sh
 
 clean: ## Remove everything that the other targets made

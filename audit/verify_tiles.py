@@ -19,7 +19,7 @@ from audit.errors import MalformedError, NoteSignatureError, UnwitnessedError
 from audit.merkle import EMPTY_ROOT, HASH_SIZE, Frontier, leaf_hash, perfect_subtree_hash
 from audit.note import NoteVerifier
 from audit.problems import Problem, ProblemCode
-from audit.publish import CHECKPOINT_PATH, TileSource
+from audit.stores import CHECKPOINT_PATH, TileSource
 from audit.tiles import TILE_WIDTH, TilePath, decode_bundle
 from audit.verify import MAX_PROBLEMS, Progress
 

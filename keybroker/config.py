@@ -11,6 +11,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from keybroker.bucket_address import ENDPOINT, BucketAddress, is_address
 from keybroker.errors import ConfigError
 from keystead.toml import TomlError, read_toml
 
@@ -137,16 +138,35 @@ class LogWitness(_Section):
 
 
 class LogSection(_Section):
-    """The log outside: a folder to publish tiles in, and witnesses.
+    """The log outside: where to publish tiles (a folder, or ``s3://BUCKET/PREFIX``), and witnesses.
 
+    `publish_endpoint` and `publish_region` say which object store has the bucket: where they are absent, the
+    environment does (``AWS_ENDPOINT_URL``, ``AWS_REGION``), else it is Amazon's. Credentials come from the environment
+    alone.
     Where `witness_quorum` is above 0, a checkpoint that fewer of `witnesses` cosigned is not shown to anybody.
     `witness_seconds` bounds how long each of them is waited for. Releases never wait for either.
     """
 
     publish: str | None = None
+    publish_endpoint: Annotated[str, Field(pattern=f"^{ENDPOINT.pattern}$")] | None = None
+    publish_region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] | None = None
     witnesses: tuple[LogWitness, ...] = ()
     witness_quorum: Annotated[int, Field(ge=0, le=64)] = 0
     witness_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+
+    def check(self, file: Path) -> None:
+        """Check what no single key shows; `file` is named where something is wrong.
+
+        Raises:
+            ConfigError: `publish` is an address of no bucket, or a folder with an endpoint or region.
+        """
+        if self.publish is not None and is_address(self.publish):
+            try:
+                BucketAddress.parse(self.publish)
+            except ConfigError as error:
+                raise ConfigError(f"{file}: log.publish: {error}") from None
+        elif self.publish_endpoint is not None or self.publish_region is not None:
+            raise ConfigError(f"{file}: log.publish_endpoint and publish_region are for publish = 's3://BUCKET/PREFIX'")
 
 
 class BrokerConfig(_Section):
@@ -188,6 +208,7 @@ class BrokerConfig(_Section):
             raise ConfigError(f"{file}: {where}: {first['msg']}") from None
         if config.limits.nonce_seconds < config.limits.lease_seconds + config.limits.epoch_seconds:
             raise ConfigError(f"{file}: limits.nonce_seconds must be at least limits.lease_seconds + epoch_seconds")
+        config.log.check(file)
         names = [authority.name for authority in config.estate.authorities]
         if len(set(names)) != len(names):
             raise ConfigError(f"{file}: estate.authorities: a name is there twice")

@@ -112,6 +112,9 @@ nonce_seconds = 172800
 [log]
 # Where checkpoint, tiles and entry bundles are published for strangers (C2SP tlog-tiles); nowhere where absent.
 # publish = "public"
+# Or in a bucket of an S3 object store, with credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+# publish = "s3://bucket/prefix"
+# publish_endpoint = "https://s3.example"
 # Independent witnesses, and how many of them must have cosigned a checkpoint before anybody is shown it.
 # witness_quorum = 1
 # [[log.witnesses]]

@@ -53,11 +53,11 @@ class Maintenance:
             threading.Thread(target=self._loop, args=(SWEEP_EVERY, self.sweep), name="sweeper", daemon=True),
         ]
         if publication is not None:
-            self._threads.append(
-                threading.Thread(
-                    target=self._loop, args=(PUBLISH_EVERY, publication.run_once), name="publisher", daemon=True
-                )
-            )
+            # Two threads, so that a store that hangs delays no witness.
+            self._threads += [
+                threading.Thread(target=self._loop, args=(PUBLISH_EVERY, work), name=name, daemon=True)
+                for name, work in (("cosigner", publication.cosign), ("publisher", publication.publish))
+            ]
 
     def start(self) -> None:
         """Begin."""

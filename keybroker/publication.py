@@ -16,13 +16,15 @@ from sqlalchemy import Connection, select, update
 
 from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.cosignature import WitnessKey, merge
-from audit.errors import AuditError, LogCorruptError, ProofError, UnwitnessedError
+from audit.errors import AuditError, LogCorruptError, ProofError, PublishedError, UnwitnessedError
 from audit.note import NoteSignature, SignedNote
-from audit.publish import FileStore, ObjectStore, publish
+from audit.publish import publish
 from audit.query import newest_checkpoint
+from audit.stores import FileStore, ObjectStore
 from audit.tables import AUDIT_CHECKPOINT
 from audit.witness import build_request, parse_cosignature, parse_size
 from keybroker.broker import Broker
+from keybroker.bucket_address import BucketAddress, is_address
 from keybroker.errors import WitnessError
 
 _LOG: Final = structlog.get_logger("keystead.publication")
@@ -46,7 +48,7 @@ class WitnessLink(Protocol):
 
 
 class Publication:
-    """Has a broker's log witnessed and published; used by one thread."""
+    """Has a broker's log witnessed and published; used by one thread for each of the two."""
 
     def __init__(
         self, broker: Broker, links: Mapping[WitnessKey, WitnessLink], *, seconds: float, store: ObjectStore | None
@@ -67,12 +69,23 @@ class Publication:
         self._asked: dict[WitnessKey, Future[tuple[NoteSignature, int] | None]] = {}
         self._pool = ThreadPoolExecutor(max(1, len(self._links)), thread_name_prefix="witness")
         self._complaints: dict[str, str] = {}
+        self._trouble = ""
 
     def run_once(self) -> None:
         """Have the newest checkpoint cosigned by those that did not, and publish what may be published.
 
         Raises:
-            AuditError: the log cannot be read or published.
+            AuditError: the log cannot be read.
+            KeybrokerError: the cosignatures cannot be stored.
+        """
+        self.cosign()
+        self.publish()
+
+    def cosign(self) -> None:
+        """Have the newest checkpoint cosigned by those that did not.
+
+        Raises:
+            AuditError: the log cannot be read.
             KeybrokerError: the cosignatures cannot be stored.
         """
         with self._broker.read() as connection:
@@ -81,7 +94,6 @@ class Publication:
         newest = open_checkpoint(note, self._broker.keys.log.verifier)
         _SIZE.labels("signed").set(newest.size)
         self._have_cosigned(signed, newest)
-        self._show()
 
     def _have_cosigned(self, signed: SignedNote, newest: Checkpoint) -> None:
         done = self._broker.witnesses.times(signed)
@@ -135,20 +147,37 @@ class Publication:
             raise WitnessError(f"witness {key.name}: answers {status}: {why}")
         return None
 
-    def _show(self) -> None:
+    def publish(self) -> None:
+        """Publish the newest checkpoint that may be shown.
+
+        A store that cannot be used is complained of, for others than the store are not to suffer for it.
+
+        Raises:
+            AuditError: the log cannot be read.
+        """
+        broker = self._broker
         try:
-            with self._broker.read() as connection:
-                shown = SignedNote.parse(newest_checkpoint(connection, self._broker.witnesses))
+            with broker.read() as connection:
+                shown = SignedNote.parse(newest_checkpoint(connection, broker.witnesses))
         except UnwitnessedError as error:
             _SIZE.labels("witnessed").set(0)
             self._complain("", str(error))
             return
         self._complain("", "")
         _SIZE.labels("witnessed").set(Checkpoint.parse_text(shown.text).size)
-        if self._store is not None:
-            broker = self._broker
+        if self._store is None:
+            return
+        try:
             done = publish(broker.read, self._store, broker.keys.log.verifier, witnesses=broker.witnesses)
-            _SIZE.labels("published").set(done.checkpoint.size)
+        except PublishedError as error:
+            if self._trouble != str(error):
+                self._trouble = str(error)
+                _LOG.error("the log is not published", error=self._trouble)
+            return
+        if self._trouble:
+            self._trouble = ""
+            _LOG.info("the log is published again", entries=done.checkpoint.size)
+        _SIZE.labels("published").set(done.checkpoint.size)
 
     def _complain(self, who: str, why: str) -> None:
         """Log a trouble when it begins, changes or ends, and not every second while it lasts."""
@@ -179,6 +208,21 @@ def _store_lines(connection: Connection, size: int, text: str, lines: list[NoteS
 
 
 def open_store(broker: Broker) -> ObjectStore | None:
-    """Where the configuration says that the log is published; None where it says nothing."""
+    """Where the configuration says that the log is published; None where it says nothing.
+
+    Raises:
+        PublishedError: it names a bucket, and what the environment says of its store cannot be used.
+        ModuleNotFoundError: it names a bucket, and ``keystead[objectstore]`` is not installed.
+    """
     config = broker.config
-    return None if config.log.publish is None else FileStore(config.path(config.log.publish))
+    where = config.log.publish
+    if where is None:
+        return None
+    if not is_address(where):
+        return FileStore(config.path(where))
+    # Only who publishes in a bucket needs what speaks to it.
+    from keybroker.bucket_store import BucketStore
+
+    return BucketStore(
+        BucketAddress.parse(where), endpoint=config.log.publish_endpoint, region=config.log.publish_region
+    )

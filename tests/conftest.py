@@ -12,8 +12,9 @@ from hypothesis import settings
 # that only execute another program.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-# Found through `pythonpath` in pyproject.toml. Fixtures: postgres_server, postgres_url, postgres_database; opa.
-pytest_plugins = ["postgres_server", "opa_program", "factory"]
+# Found through `pythonpath` in pyproject.toml. Fixtures: postgres_server, postgres_url, postgres_database; opa;
+# s3_server, bucket; growing_log.
+pytest_plugins = ["postgres_server", "opa_program", "factory", "s3_server", "growing_log"]
 
 # What commands print in tables must not depend on the terminal that the tests were started from.
 os.environ["COLUMNS"] = "140"

@@ -192,6 +192,7 @@ def _read_receipt(path: Path | None) -> Receipt | None:
         "audit verify --database sqlite:///keystead.db --key log.vkey --checkpoint last-month.txt",
         "audit verify --tiles https://log.example/ --key log.vkey --witness w1.vkey --witness w2.vkey --quorum 1",
         "audit verify proof.json --tiles ./public --key log.vkey",
+        "audit verify --tiles s3://transparency/keystead --key log.vkey",
     )
 )
 def verify(

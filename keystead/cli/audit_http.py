@@ -16,7 +16,7 @@ import waitress
 from waitress.server import create_server
 
 from audit.errors import AuditError, MalformedError
-from audit.publish import CHECKPOINT_PATH, TileSource
+from audit.stores import BRIEFLY, CHECKPOINT_PATH, CHECKPOINT_TYPE, IMMUTABLE, TILE_TYPE, TileSource
 from audit.tiles import TilePath
 from audit.witness import MAX_REQUEST, Witness
 from keystead.cli.exits import UsageError
@@ -25,14 +25,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ADD_CHECKPOINT: Final = "/add-checkpoint"
-IMMUTABLE: Final = "public, max-age=31536000, immutable"
-"""Caching of tiles, which never change (C2SP tlog-tiles, Merkle Tree)."""
-
-BRIEFLY: Final = "public, max-age=1"
-"""Caching of the checkpoint: not beyond a few seconds (C2SP tlog-tiles, Checkpoints)."""
-
 _TEXT: Final = "text/plain; charset=utf-8"
-_BYTES: Final = "application/octet-stream"
 _SECONDS: Final = 30
 _THREADS: Final = 8
 
@@ -61,7 +54,8 @@ def tiles_app(source: TileSource) -> WSGIApplication:
             if _takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
                 data = gzip.compress(data, mtime=0)
                 extra.append(("Content-Encoding", "gzip"))
-        return _answer(start, HTTPStatus.OK, data, content_type=_TEXT if is_checkpoint else _BYTES, extra=extra)
+        content_type = CHECKPOINT_TYPE if is_checkpoint else TILE_TYPE
+        return _answer(start, HTTPStatus.OK, data, content_type=content_type, extra=extra)
 
     return app
 

@@ -13,8 +13,8 @@ import typer
 from audit.cosignature import Cosigner, WitnessKey, WitnessPolicy
 from audit.database import snapshot
 from audit.errors import MalformedError, PublishedError
-from audit.publish import CHECKPOINT_PATH, FileStore, TileSource, publish
-from audit.tiles import MAX_BUNDLE_ENTRY, TILE_WIDTH
+from audit.publish import publish
+from audit.stores import CHECKPOINT_PATH, MAX_OBJECT, FileStore, ObjectStore, TileSource
 from audit.witness import Witness, WitnessState
 from keystead.cli import instants, output
 from keystead.cli.exits import UsageError
@@ -32,7 +32,6 @@ VERIFIER_KEY: Final = "witness.vkey"
 STATE: Final = "seen.db"
 
 _HTTP_SECONDS: Final = 30.0
-_MAX_OBJECT: Final = TILE_WIDTH * (2 + MAX_BUNDLE_ENTRY)
 _MAX_KEY: Final = 4096
 
 WitnessOption = Annotated[
@@ -62,7 +61,7 @@ class HttpTiles:
             PublishedError: no answer could be had, or one that is neither.
         """
         try:
-            reply = exchange(f"{self._prefix}/{path}", seconds=_HTTP_SECONDS, limit=_MAX_OBJECT)
+            reply = exchange(f"{self._prefix}/{path}", seconds=_HTTP_SECONDS, limit=MAX_OBJECT)
         except ExchangeError as error:
             raise PublishedError(str(error)) from None
         if reply.status == 200:
@@ -73,17 +72,28 @@ class HttpTiles:
 
 
 def open_tiles(where: str) -> TileSource:
-    """A published log: a folder, or an address ``http://…`` or ``https://…``.
+    """A published log: a folder, an address ``http://…`` or ``https://…``, or a bucket ``s3://…``.
 
     Raises:
         UsageError: no folder of this name.
+        ConfigError: no bucket can have this name.
+        PublishedError: what the environment says of the object store cannot be used.
     """
     if where.startswith(("http://", "https://")):
         return HttpTiles(where)
+    if "://" in where:
+        return _open_bucket(where)
     path = Path(where)
     if not path.is_dir():
-        raise UsageError(f"{where}: no folder, and no address http://… or https://…")
+        raise UsageError(f"{where}: no folder, and no address http://…, https://… or s3://…")
     return FileStore(path)
+
+
+def _open_bucket(where: str) -> ObjectStore:
+    from keybroker.bucket_address import BucketAddress
+    from keybroker.bucket_store import BucketStore
+
+    return BucketStore(BucketAddress.parse(where))
 
 
 def read_witnesses(keys: list[str] | None, quorum: int | None) -> WitnessPolicy:
@@ -113,15 +123,20 @@ def _key_text(text: str) -> str:
 
 
 PUBLISH_HELP: Final = with_examples(
-    "Copy checkpoint, tiles and entry bundles of a log to a folder, for any web server or CDN (C2SP tlog-tiles). Run "
-    "it again to bring the folder up to date. A broker does so by itself with [log] publish in its configuration.",
+    "Copy checkpoint, tiles and entry bundles of a log to a folder or a bucket, for any web server or CDN (C2SP "
+    "tlog-tiles). Run it again to bring them up to date. A broker does so by itself with [log] publish in its "
+    "configuration. For a bucket, the environment has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for a "
+    "store other than Amazon's, AWS_ENDPOINT_URL.",
     "audit publish ./public --database sqlite:///keystead.db --key log.vkey",
     "audit publish ./public --database sqlite:///keystead.db --key log.vkey --witness w1.vkey --quorum 1",
+    "audit publish s3://transparency/keystead --database sqlite:///keystead.db --key log.vkey",
 )
 
 
 def publish_command(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made where it is not there yet.")],
+    where: Annotated[
+        str, typer.Argument(metavar="DIR|URL", help="Where to: a folder, made where it is not there, or s3://BUCKET/…")
+    ],
     *,
     database: Annotated[str, typer.Option("--database", metavar="URL", help="The log's database.")],
     key: Annotated[str, typer.Option("--key", metavar="VKEY", help="The log's verifier key, or a file with it.")],
@@ -140,7 +155,8 @@ def publish_command(
     def read() -> AbstractContextManager[Connection]:
         return snapshot(database)
 
-    done = publish(read, FileStore(directory), verifier, witnesses=read_witnesses(witness, quorum))
+    store: ObjectStore = _open_bucket(where) if "://" in where else FileStore(Path(where))
+    done = publish(read, store, verifier, witnesses=read_witnesses(witness, quorum))
     output.show(
         {
             "origin": done.checkpoint.origin,

@@ -58,6 +58,7 @@ EXTRAS: Final = {
     "prometheus_client": "broker",
     "psycopg": "broker",
     "structlog": "broker",
+    "obstore": "objectstore",
     "waitress": "cli",
     "pydantic": "cli",
     "rfc8785": "cli",

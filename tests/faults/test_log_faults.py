@@ -16,9 +16,10 @@ from sqlalchemy.exc import DBAPIError
 from audit.errors import AuditError
 from audit.log import append_many
 from audit.note import NoteSigner
-from audit.publish import FileStore, publish
+from audit.publish import publish
 from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
+from audit.stores import FileStore
 from audit.tables import AUDIT_ENTRY, METADATA
 from audit.verify import verify_log
 from audit.verify_tiles import verify_tiles

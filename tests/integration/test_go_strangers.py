@@ -21,9 +21,10 @@ from audit.cosignature import Cosigner
 from audit.log import append_many
 from audit.note import NoteSigner
 from audit.proof import ProofBundle, build
-from audit.publish import FileStore, publish
+from audit.publish import publish
 from audit.records import Actor, Kind, Record, Result
 from audit.sequencer import Sequencer
+from audit.stores import FileStore
 from audit.tables import AUDIT_CHECKPOINT, METADATA
 from audit.tiles import decode_bundle, encode_bundle
 

@@ -28,8 +28,8 @@ from audit.log import append
 from audit.note import NoteVerifier, SignedNote
 from audit.problems import ProblemCode
 from audit.proof import ProofBundle, verify_bundle
-from audit.publish import CHECKPOINT_PATH, FileStore
 from audit.records import Kind, Record, Result
+from audit.stores import CHECKPOINT_PATH, FileStore
 from audit.tables import AUDIT_CHECKPOINT
 from audit.verify_tiles import verify_tiles
 from audit.witness import Witness, WitnessState

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from audit.database import snapshot
 from audit.note import NoteVerifier
-from audit.publish import FileStore, publish
+from audit.publish import publish
+from audit.stores import FileStore
 
 print("ready", flush=True)
 publish(lambda: snapshot(sys.argv[1]), FileStore(Path(sys.argv[2])), NoteVerifier.parse(sys.argv[3]))

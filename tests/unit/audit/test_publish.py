@@ -21,9 +21,10 @@ from audit.errors import LogCorruptError, MalformedError, PublishedError, Unwitn
 from audit.log import append_many
 from audit.note import NoteSigner
 from audit.problems import ProblemCode
-from audit.publish import CHECKPOINT_PATH, FileStore, publish
+from audit.publish import publish
 from audit.records import Record
 from audit.sequencer import Sequencer
+from audit.stores import CHECKPOINT_PATH, FileStore
 from audit.tables import AUDIT_CHECKPOINT, AUDIT_ENTRY, AUDIT_TILE
 from audit.tiles import TilePath, decode_bundle, encode_bundle, read_tile, tiles_of
 from audit.verify_tiles import verify_tiles
@@ -62,9 +63,13 @@ class Recorder(FileStore):
         super().put(path, data)
         self.done.append(path)
 
-    def flush(self) -> None:
-        super().flush()
+    def flush(self) -> int:
         self.done.append("flush")
+        return super().flush()
+
+    def put_checkpoint(self, note: bytes, *, before: bytes | None) -> bool:
+        self.done.append(CHECKPOINT_PATH)
+        return super().put_checkpoint(note, before=before)
 
 
 def grow(engine: Engine, sequencer: Sequencer, record: Build, count: int) -> None:
@@ -117,8 +122,8 @@ def test_growing_changes_no_full_tile_and_keeps_what_strangers_need(engine, make
         store = Recorder(folder)
         publish(engine.connect, store, signer.verifier)
         assert expected(size) <= files(folder)
-        assert [item for item in store.done if item not in ("flush", CHECKPOINT_PATH)] == store.done[:-3]
-        assert store.done[-3:] == ["flush", CHECKPOINT_PATH, "flush"]
+        assert [item for item in store.done if item not in ("flush", CHECKPOINT_PATH)] == store.done[:-2]
+        assert store.done[-2:] == ["flush", CHECKPOINT_PATH]
         for path, data in before.items():
             assert path == CHECKPOINT_PATH or ".p/" in path or (folder / path).read_bytes() == data
         before = {path: (folder / path).read_bytes() for path in files(folder)}
@@ -226,7 +231,8 @@ def test_a_full_disk_leaves_the_older_checkpoint_in_force(engine, log, signer, s
         "from audit.database import snapshot\n"
         "from audit.errors import PublishedError\n"
         "from audit.note import NoteVerifier\n"
-        "from audit.publish import FileStore, publish\n"
+        "from audit.publish import publish\n"
+        "from audit.stores import FileStore\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "try:\n"
@@ -303,7 +309,7 @@ def test_two_publishers_and_two_sequencers_at_once(any_engine, make_log, record,
 def test_a_second_publisher_does_not_wait_for_ever(engine, log, signer, tmp_path, monkeypatch):
     log(1)
     store = FileStore(tmp_path / "public")
-    monkeypatch.setattr("audit.publish.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("audit.stores.LOCK_SECONDS", 0.1)
     with store.exclusive(), pytest.raises(PublishedError, match="another publisher"):
         publish(engine.connect, FileStore(tmp_path / "public"), signer.verifier)
 
