@@ -19,6 +19,6 @@ resolve() {
 
 # Each later lock is held to the versions of the one before, so that all of them agree.
 resolve pyproject.toml --extra all --output-file requirements/runtime.txt
-resolve pyproject.toml --extra all --extra export --group dev --constraints requirements/runtime.txt --output-file requirements/dev.txt
+resolve pyproject.toml --extra all --extra export --extra objectstore --group dev --constraints requirements/runtime.txt --output-file requirements/dev.txt
 resolve --group pyproject.toml:build --constraints requirements/dev.txt --output-file requirements/build.txt
 resolve --group pyproject.toml:mutation --constraints requirements/dev.txt --output-file requirements/mutation.txt

@@ -47,7 +47,7 @@ QuorumOption = Annotated[
 
 
 class HttpTiles:
-    """A log published at an address; an `audit.publish.TileSource`."""
+    """A log published at an address; an `audit.stores.TileSource`."""
 
     __slots__ = ("_prefix",)
 

@@ -27,6 +27,8 @@ from audit.sequencer import Sequencer
 from audit.stores import FileStore
 from audit.tables import AUDIT_CHECKPOINT, METADATA
 from audit.tiles import decode_bundle, encode_bundle
+from keybroker.bucket_address import BucketAddress
+from keybroker.bucket_store import BucketStore
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "tests" / "go"
@@ -122,6 +124,21 @@ def test_tesseras_fsck_rebuilds_the_published_log(stranger, public, signer, engi
     answer = stranger("fsck", public, signer.verifier)
     root = Checkpoint.parse_text(note_of(engine, 700).partition("\n\n")[0] + "\n").root
     assert answer == {"size": 700, "root": root.hex()}
+
+
+@pytest.mark.s3
+def test_tesseras_fsck_rebuilds_a_log_in_a_public_bucket(stranger, bucket, engine, public, signer):
+    """As anybody reads it over HTTP."""
+    store = BucketStore(BucketAddress.parse(bucket.url))
+    assert public.is_dir()
+    publish(engine.connect, store, signer.verifier)
+    bucket.server.open_to_everybody("transparency")
+    assert stranger("fsck", bucket.http, signer.verifier)["size"] == 700
+    tile = bytearray(store.get("tile/0/001"))
+    tile[40] ^= 1
+    (bucket.folder / "tile/0/001").write_bytes(tile)
+    with pytest.raises(AssertionError):
+        stranger("fsck", bucket.http, signer.verifier)
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257])
