@@ -17,6 +17,7 @@ SCHEME: Final = "s3://"
 ENDPOINT: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9/._-]{0,200})?")
 """The address of an object store; nobody's name and password in it."""
 
+_OTHER_SCHEME: Final = re.compile(r"[a-z0-9]{1,10}://")
 _BUCKET: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*")
 _MAX_PREFIX: Final = 512
@@ -42,11 +43,12 @@ class BucketAddress:
             ConfigError: another scheme, a name that no bucket can have, or a prefix with odd segments. What follows the
                 scheme is not repeated: somebody may have put credentials there.
         """
-        scheme, separator, rest = url.partition("://")
-        if not separator or f"{scheme}{separator}" != SCHEME:
+        if not url.startswith(SCHEME):
+            found = _OTHER_SCHEME.match(url)
             raise ConfigError(
-                f"{scheme[:20]}://…: logs are published in a folder, or in a bucket {SCHEME}BUCKET/PREFIX"
+                f"{found[0] if found else ''}…: logs are published in a folder, or in a bucket {SCHEME}BUCKET/PREFIX"
             )
+        rest = url.removeprefix(SCHEME)
         bucket, _, prefix = rest.partition("/")
         if not _BUCKET.fullmatch(bucket) or ".." in bucket:
             raise ConfigError(f"{SCHEME}…: the name of a bucket has 3 to 63 small letters, digits, hyphens and dots")

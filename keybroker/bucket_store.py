@@ -65,7 +65,7 @@ _ROUNDS: Final = 5
 _ROUND_SECONDS: Final = 0.2
 
 _CODE: Final = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
-_MESSAGE: Final = re.compile(r"<Message>([^<]{1,300})</Message>")
+_MESSAGE: Final = re.compile(r"<Message>([^<\x00-\x1f\x7f-\x9f]{1,300})</Message>")
 _STATUS: Final = re.compile(r"status code: (\d{3}[^:\n]{0,40})")
 _METADATA_SERVICE: Final = "169.254."
 
@@ -120,7 +120,6 @@ class BucketStore:
         Raises:
             PublishedError: the endpoint, or the file that ``AWS_CA_BUNDLE`` names, cannot be used.
         """
-        self._address = address
         endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
         if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
             raise PublishedError(f"{address}: AWS_ENDPOINT_URL: not an address http[s]://HOST[:PORT][/PATH]")

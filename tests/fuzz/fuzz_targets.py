@@ -77,6 +77,7 @@ from audit.witness import AddCheckpoint, parse_cosignature, parse_size
 from keybroker import requests
 from keybroker.appraisal_record import AppraisalRecord, Circumstances, Package, decompress, named_by
 from keybroker.assets import check_key_id
+from keybroker.bucket_address import BucketAddress
 from keybroker.config import BrokerConfig
 from keybroker.constraints import Constraints, ConstraintsError
 from keybroker.errors import ConfigError, GrantInvalidError, InvalidRequestError, KeybrokerError, NotAuthenticatedError
@@ -535,6 +536,11 @@ def _messages(data: bytes) -> None:
     except DecodeError:
         return
     convert.node_evidence(message)
+
+
+def _bucket_address(data: bytes) -> None:
+    address = BucketAddress.parse(text(data))
+    assert BucketAddress.parse(str(address)) == address
 
 
 def _request_fields(data: bytes) -> None:
@@ -1282,6 +1288,14 @@ TARGETS = (
         seeds=seeds.evidence_messages,
         errors=(InvalidRequestError,),
         covers=("keybroker.services.convert:node_evidence", "keybroker.services.convert:device_evidence"),
+    ),
+    Target(
+        name="keybroker.bucket-address",
+        run=_bucket_address,
+        seeds=lambda: (b"s3://logs", b"s3://my.logs-1/a/b_c"),
+        errors=(ConfigError,),
+        covers=("keybroker.bucket_address:BucketAddress.parse",),
+        max_len=1024,
     ),
     Target(
         name="keybroker.request-fields",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -82,50 +83,57 @@ def test_generated_code_that_differs_is_named(tmp_path):
     ]
 
 
-@pytest.fixture
-def fake_opa(tmp_path):
-    def make(version):
-        folder = tmp_path / version
+class Tool:
+    """A program that the set-up finds or builds: how it says its version, and programs that claim one."""
+
+    def __init__(self, name, says, folder):
+        self.name, self.says, self.folder = name, says, folder
+
+    def fake(self, version):
+        folder = self.folder / version
         folder.mkdir()
-        program = folder / "opa"
-        program.write_text(f"#!/bin/sh\necho 'Version: {version}'\n")
+        program = folder / self.name
+        program.write_text(f"#!/bin/sh\necho '{self.says.format(version)}'\n")
         program.chmod(0o755)
         return program
 
-    return make
+    def set_up(self, *, path, named=None):
+        environment = {"PATH": path} | ({f"KEYSTEAD_{self.name.upper()}": str(named)} if named else {})
+        return subprocess.run(
+            ["/bin/sh", SCRIPTS / f"setup_{self.name}.sh", "1.2.3"],
+            cwd=self.folder,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
 
 
-def setup_opa(tmp_path, *, path, named=None):
-    environment = {"PATH": path} | ({"KEYSTEAD_OPA": str(named)} if named else {})
-    return subprocess.run(
-        ["/bin/sh", SCRIPTS / "setup_opa.sh", "1.2.3"],
-        cwd=tmp_path,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(params=[("opa", "Version: {}"), ("versitygw", "Version  : v{}")], ids=["opa", "versitygw"])
+def tool(request, tmp_path):
+    return Tool(*request.param, tmp_path)
 
 
-def test_a_matching_opa_is_enough(tmp_path, fake_opa):
-    program = fake_opa("1.2.3")
+def test_a_matching_tool_is_enough(tool):
+    program = tool.fake("1.2.3")
     for done in (
-        setup_opa(tmp_path, path=f"{program.parent}:/usr/bin:/bin"),
-        setup_opa(tmp_path, path="/usr/bin:/bin", named=program),
+        tool.set_up(path=f"{program.parent}:/usr/bin:/bin"),
+        tool.set_up(path="/usr/bin:/bin", named=program),
     ):
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_named_opa_of_another_version_is_an_error(tmp_path, fake_opa):
-    done = setup_opa(tmp_path, path="/usr/bin:/bin", named=fake_opa("9.9.9"))
+def test_a_named_tool_of_another_version_is_an_error(tool):
+    done = tool.set_up(path="/usr/bin:/bin", named=tool.fake("9.9.9"))
     assert done.returncode == 2
-    assert "which is not opa 1.2.3" in done.stderr
+    assert f"which is not {tool.name} 1.2.3" in done.stderr
 
 
-def test_without_opa_and_go_one_line_says_so_and_the_set_up_goes_on(tmp_path, fake_opa):
-    folder = fake_opa("9.9.9").parent
-    (folder / "sed").symlink_to("/usr/bin/sed" if Path("/usr/bin/sed").exists() else "/bin/sed")
-    done = setup_opa(tmp_path, path=str(folder))
+def test_without_tool_and_go_one_line_says_so_and_the_set_up_goes_on(tool):
+    folder = tool.fake("9.9.9").parent
+    for name in ("sed", "grep"):
+        (folder / name).symlink_to(shutil.which(name))
+    done = tool.set_up(path=str(folder))
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("no opa 1.2.3")
+    assert done.stderr.startswith(f"no {tool.name} 1.2.3")
