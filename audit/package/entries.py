@@ -214,13 +214,13 @@ def _erasures(connection: Connection) -> dict[int, str]:
 
 
 def count_erased(connection: Connection, span: Span) -> int:
-    """How many entries of `span` are erased, whosever they were."""
+    """How many entries of `span` are erased so that nothing tells any more what they were about."""
     entry = AUDIT_ENTRY.c
     return (
         connection.scalar(
             select(func.count())
             .select_from(AUDIT_ENTRY)
-            .where(entry.leaf_index >= span.first, entry.leaf_index < span.end, entry.payload.is_(None))
+            .where(entry.leaf_index >= span.first, entry.leaf_index < span.end, entry.kind.is_(None))
         )
         or 0
     )

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, select, update
 
 from audit import log
 from audit.checkpoint import Checkpoint, open_checkpoint
-from audit.cosignature import Cosigner, WitnessPolicy
+from audit.cosignature import Cosigner, WitnessKey, WitnessPolicy
 from audit.errors import (
     AuditError,
     LogCorruptError,
@@ -35,9 +35,9 @@ from audit.errors import (
 from audit.log import append_many
 from audit.note import NoteSigner, SignedNote
 from audit.package import build as building
-from audit.package import entries, gaps, manifest
+from audit.package import entries, gaps, manifest, report
 from audit.package.build import Built, build_package
-from audit.package.description import Description
+from audit.package.description import Description, Watcher
 from audit.package.files import open_archive, open_package, unpack
 from audit.package.gaps import GapCode
 from audit.package.lines import Line, State
@@ -753,8 +753,6 @@ def test_the_report_is_self_contained_and_escaped(
 
 
 def test_long_tables_say_what_they_leave_out(record: Callable[..., Record], monkeypatch) -> None:
-    from audit.package import report
-
     monkeypatch.setattr(report, "ROWS", 5)
     made = Report()
     for number in range(12):
@@ -773,6 +771,41 @@ def test_long_tables_say_what_they_leave_out(record: Callable[..., Record], monk
         )
     ).decode()
     assert page.count("7 more are not in this table") == 4
+
+
+def test_the_layout_has_a_version(record: Callable[..., Record]) -> None:
+    """Whoever verifies writes the page again and compares: another layout is another version."""
+    made = Report()
+    made.add(index=0, state=State.READABLE, record=record(0, detail={"user": "ada", "expires_at": NOW + 60}))
+    made.add(index=1, state=State.READABLE, record=record(0, kind=Kind.LEASE_RETURNED, result=Result.RECORDED))
+    made.add(index=2, state=State.READABLE, record=record(2, result=Result.DENIED, reasons=["X"]))
+    made.add(index=3, state=State.ERASED, record=None)
+    description = Description(
+        report=1,
+        signed_at=NOW,
+        counters=(0, 5),
+        consistency_proofs={"checkpoint-before": (), "checkpoint-kept": ()},
+        witnesses=(Watcher(str(WitnessKey("witness.example/w", bytes(32))), NOW),),
+        quorum=1,
+        gaps=tuple(gaps.Gap(code, 1, (gaps.Item(3, "note"),)) for code in GapCode),
+    )
+    pages = [
+        b"".join(
+            made.render(
+                scope=scope,
+                checkpoint=Checkpoint(ORIGIN, 9, bytes(32)),
+                first=0,
+                end=4,
+                records=4,
+                description=description,
+            )
+        )
+        for scope in (WHOLE, Scope(asset="acme/llm", start_time=NOW), Scope(tenant="acme", end_time=NOW + 9))
+    ]
+    digest = hashlib.sha256(b"".join(pages)).hexdigest()
+    assert (report.VERSION, digest) == (1, "820c49aa4877695a48e861159780c6c4740a211bc6cb3dc5db648f8292178111"), (
+        "raise report.VERSION where a release had the old layout"
+    )
 
 
 # The program that every package has in it
