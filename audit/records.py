@@ -96,6 +96,8 @@ class Result(StrEnum):
     RECORDED = "recorded"
 
 
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 _KEY_LIKE_RUN: Final = re.compile(r"[A-Za-z0-9+/=_-]{43,}")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _DIGEST_NAMES: Final = ("_digest", "_hash")
@@ -286,7 +288,7 @@ class Record(_Strict):
         # RFC 8785 asks for sorted names, no white space, and its own forms of floats, non-ASCII names and control
         # characters. A record has none of the three, so the C encoder writes the same bytes ten times faster than
         # the rfc8785 package; a property test compares the two.
-        data = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode("ascii")
+        data = _ENCODER.encode(self.to_json()).encode("ascii")
         if len(data) > MAX_PAYLOAD:
             raise RecordError(
                 f"audit record: {len(data)} bytes, at most {MAX_PAYLOAD} are allowed; name large data by digest"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Column, Connection, Row, Select, select
 
 from audit.envelope import Leaf
 from audit.errors import MalformedError
@@ -16,7 +17,10 @@ from audit.problems import ProblemCode
 from audit.records import Record
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
 
-_STREAM = 256
+_STREAM: Final = 256
+
+# Looking columns up by name takes longer than comparing them.
+_projected: Final = itemgetter(*(AUDIT_ENTRY.c.keys().index(name) for name in PROJECTED))
 
 
 class Named:
@@ -28,12 +32,15 @@ class Named:
         self._assets: dict[int, dict[tuple[str, int], int | None]] = {}
         self._hardware: dict[int, set[str]] = {}
         self._reasons: dict[int, set[str]] = {}
-        for row in _of_range(connection, AUDIT_ENTRY_ASSET, start, stop):
-            self._assets.setdefault(row.entry_id, {})[row.asset, row.version] = row.counter
-        for row in _of_range(connection, AUDIT_ENTRY_HARDWARE, start, stop):
-            self._hardware.setdefault(row.entry_id, set()).add(row.hardware)
-        for row in _of_range(connection, AUDIT_ENTRY_REASON, start, stop):
-            self._reasons.setdefault(row.entry_id, set()).add(row.reason)
+        assets, hardware, reasons = AUDIT_ENTRY_ASSET.c, AUDIT_ENTRY_HARDWARE.c, AUDIT_ENTRY_REASON.c
+        for entry_id, asset, version, counter in _of_range(
+            connection, start, stop, assets.entry_id, assets.asset, assets.version, assets.counter
+        ):
+            self._assets.setdefault(entry_id, {})[asset, version] = counter
+        for entry_id, item in _of_range(connection, start, stop, hardware.entry_id, hardware.hardware):
+            self._hardware.setdefault(entry_id, set()).add(item)
+        for entry_id, item in _of_range(connection, start, stop, reasons.entry_id, reasons.reason):
+            self._reasons.setdefault(entry_id, set()).add(item)
 
     def __contains__(self, entry_id: int) -> bool:
         return entry_id in self._assets or entry_id in self._hardware or entry_id in self._reasons
@@ -51,10 +58,12 @@ class Named:
         return sorted(self._reasons.get(entry_id, ()))
 
 
-def _of_range(connection: Connection, table: Table, start: int, stop: int) -> Sequence[Row[Any]]:
+def _of_range(
+    connection: Connection, start: int, stop: int, entry_id: Column[Any], *others: Column[Any]
+) -> Sequence[Any]:
     return connection.execute(
-        select(table)
-        .join(AUDIT_ENTRY, AUDIT_ENTRY.c.id == table.c.entry_id)
+        select(entry_id, *others)
+        .join_from(entry_id.table, AUDIT_ENTRY, AUDIT_ENTRY.c.id == entry_id)
         .where(AUDIT_ENTRY.c.leaf_index >= start, AUDIT_ENTRY.c.leaf_index < stop)
     ).all()
 
@@ -88,7 +97,7 @@ class Entries:
             report(ProblemCode.ENTRY_HASH_ALTERED, index, "entry hash", expected=entry_hash, actual=stored_hash)
         if row.payload is None or row.salt is None:
             self._erasures.erased.add(index)
-            if row.id in named or any(getattr(row, name) is not None for name in PROJECTED):
+            if row.id in named or any(value is not None for value in _projected(row)):
                 report(
                     ProblemCode.PROJECTION_ALTERED,
                     index,
@@ -122,9 +131,10 @@ class Entries:
         return entry_hash
 
     def _check_projections(self, row: Row[Any], record: Record, named: Named) -> None:
-        pairs: list[tuple[str, object, object]] = [
-            (f"column {name}", value, getattr(row, name)) for name, value in projections(record).items()
-        ]
+        columns = projections(record)
+        pairs: list[tuple[str, object, object]] = []
+        if tuple(columns.values()) != _projected(row):
+            pairs += [(f"column {name}", value, getattr(row, name)) for name, value in columns.items()]
         assets = sorted(f"{asset}@{version}" for asset, version in named.assets(row.id))
         pairs.append(("assets", sorted(record.assets), assets))
         pairs.append(("hardware", sorted(record.hardware), named.hardware(row.id)))

@@ -267,6 +267,39 @@ def _is_package(file: Path) -> bool:
         raise UsageError(f"FILE {file}: {error.strerror}") from None
 
 
+@app.command(
+    help=with_examples(
+        "Check a whole database: rebuild the tree from its records and compare everything with everything that was "
+        "signed. The first bad entry is named by its index. It is what `verify --database` does; memory stays the same "
+        "however large the log is.",
+        "audit fsck --database sqlite:///keystead.db --key log.vkey",
+        "audit fsck --database postgresql://auditor@db/keystead --key log.vkey --checkpoint last-month.txt --json",
+    )
+)
+def fsck(
+    *,
+    database: Annotated[
+        str,
+        typer.Option("--database", metavar="URL", help="sqlite:///PATH or postgresql://USER@HOST/NAME; only read."),
+    ],
+    key: Annotated[str, typer.Option("--key", metavar="VKEY", help="The log's verifier key, or a file with it.")],
+    witness: WitnessOption = None,
+    quorum: QuorumOption = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="A checkpoint that you kept: the log must be, or continue, what it said then. Repeat it for more.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a whole database."""
+    known = [read_file(path, "--checkpoint") for path in checkpoint or ()]
+    _verify_database(database, read_verifier(key), known, read_witnesses(witness, quorum), as_json=as_json)
+
+
 def _verify_tiles(
     where: str,
     verifier: NoteVerifier,

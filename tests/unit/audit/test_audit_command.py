@@ -76,6 +76,18 @@ def test_a_whole_database(keystead: Keystead, folder: Path, database: str, signe
     assert (code, value["verified"], value["entries"], value["problems"]) == (0, True, 12, [])
 
 
+def test_fsck_says_what_verify_says(keystead: Keystead, folder: Path, database: str, altered: str) -> None:
+    known = [item for size in (0, 5, 12) for item in ("--checkpoint", folder / f"checkpoint-{size}.txt")]
+    for url, expected in ((database, 0), (altered, 1)):
+        options = ("--database", url, "--key", folder / "log.vkey", *known)
+        for form in ((), ("--json",)):
+            checked, verified = keystead("audit", "fsck", *options, *form), keystead("audit", "verify", *options, *form)
+            assert checked[:2] == verified[:2]
+            assert checked[0] == expected
+    assert keystead("audit", "fsck", "--key", folder / "log.vkey")[0] == 2
+    assert keystead("audit", "fsck", "--database", database, "--key", folder / "none.vkey")[0] == 2
+
+
 def test_an_altered_database(keystead: Keystead, folder: Path, altered: str) -> None:
     code, out, _ = keystead("audit", "verify", "--database", altered, "--key", folder / "log.vkey", "--json")
     value = json.loads(out)
