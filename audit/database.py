@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from audit.errors import DatabaseError
-from audit.tables import METADATA
+from audit.errors import DatabaseError, KeyringError
+from audit.keyring import Keyring, bind
+from audit.tables import AUDIT_STATE, METADATA
 
 _HOW: Final = "give sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 
@@ -52,19 +53,27 @@ def open_read_only(url: str) -> Engine:
 
 
 @contextmanager
-def snapshot(url: str) -> Iterator[Connection]:
+def snapshot(url: str, ring: Keyring | None = None) -> Iterator[Connection]:
     """A connection that sees the log at `url` as it was at one instant, whatever is written meanwhile.
 
+    Args:
+        url: the database.
+        ring: the log's keys; sealed records are shown as such without.
+
     Raises:
+        KeyringError: the keys are another log's.
         DatabaseError: the database cannot be opened or read, or holds no log.
     """
     engine = open_read_only(url)
     shown = make_url(url).render_as_string(hide_password=True)
     try:
-        with engine.connect() as connection:
+        with (engine if ring is None else bind(engine, ring)).connect() as connection:
             missing = METADATA.tables.keys() - set(inspect(connection).get_table_names())
             if missing:
                 raise DatabaseError(f"database {shown}: holds no log of this version; {min(missing)} is missing")
+            origin = connection.execute(select(AUDIT_STATE.c.origin)).scalar()
+            if ring is not None and origin not in (None, ring.origin):
+                raise KeyringError(f"database {shown}: holds the log {origin!r}; the keys are those of {ring.origin!r}")
             yield connection
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error

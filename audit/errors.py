@@ -13,6 +13,9 @@
     ├── PublishedError         what is published is not a prefix of this log, or cannot be read or written
     ├── WitnessStateError      a witness's state cannot be read or written, or its clock went back
     ├── LogCorruptError        stored log data contradict one another; nothing more is signed
+    ├── KeysNeededError        the log's payloads are sealed, and whoever asks has no keys
+    ├── KeyringError           payload keys cannot be wrapped or opened now
+    ├── ErasureError           an erasure that cannot be begun; nothing was changed
     ├── QueryError             a filter, cursor or page size that cannot be used
     ├── ExportError            records that cannot be written in another tool's form
     └── DatabaseError          the database cannot be opened or is not a log of this version
@@ -97,6 +100,24 @@ class LogCorruptError(AuditError):
     """Stored log data contradict one another, so nothing more is signed until a person has looked."""
 
     code: ClassVar[str] = "LOG_CORRUPT"
+
+
+class KeysNeededError(AuditError):
+    """The log's payloads are sealed, and this reader or writer was given no keys to them."""
+
+    code: ClassVar[str] = "LOG_KEYS_NEEDED"
+
+
+class KeyringError(AuditError):
+    """Payload keys cannot be wrapped or opened now, or are another log's."""
+
+    code: ClassVar[str] = "LOG_KEYS_UNUSABLE"
+
+
+class ErasureError(AuditError):
+    """An erasure that cannot be begun: nothing is there to erase, or not everything is sealed yet."""
+
+    code: ClassVar[str] = "ERASURE_REFUSED"
 
 
 class QueryError(AuditError):

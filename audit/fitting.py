@@ -13,8 +13,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, false, func, select, union_all
 
 from audit.filter import Filter
+from audit.payload import KEY_OF_ENTRY, KEYED_ENTRY
 from audit.records import Kind
-from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
+from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON, AUDIT_KEY
 
 LEASE_ENDS: Final = (Kind.LEASE_RETURNED, Kind.LEASE_EXPIRED, Kind.LEASE_REVOKED)
 """Records from which on a lease is not alive any more."""
@@ -31,7 +32,7 @@ def fitting(
     Args:
         connection: can read the log's database; it is asked for what the statement is built from.
         wanted: the filter.
-        columns: of `AUDIT_ENTRY`.
+        columns: of entries and their keys (`audit.payload.KEYED_ENTRY`).
         after: only entries behind this index are wanted.
     """
     entry = AUDIT_ENTRY.c
@@ -44,13 +45,14 @@ def fitting(
     if span is not None:
         found = found.where(entry.leaf_index.between(*span))
     if wanted.asset is None:
-        return found, entry.leaf_index
+        return found.select_from(KEYED_ENTRY), entry.leaf_index
     named = AUDIT_ENTRY_ASSET.c
     if span is not None:
         naming = exists().where(named.entry_id == entry.id, named.asset == wanted.asset)
         found = found.where(naming if wanted.version is None else naming.where(named.version == wanted.version))
-        return found, entry.leaf_index
+        return found.select_from(KEYED_ENTRY), entry.leaf_index
     found = found.join_from(AUDIT_ENTRY_ASSET, AUDIT_ENTRY, named.entry_id == entry.id)
+    found = found.outerjoin(AUDIT_KEY, KEY_OF_ENTRY)
     found = found.where(named.asset == wanted.asset, named.counter.is_not(None))
     if after is not None:
         found = found.where(named.counter > _number_at(connection, wanted.asset, after))

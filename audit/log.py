@@ -2,6 +2,9 @@
 
 An append inserts an *unsequenced* entry: it is durable with the caller's commit and gone with the caller's
 rollback. The sequencer gives it its place later. The entry hash is known at once, so a receipt can promise it.
+
+Payloads are sealed under the keys that the connection's engine is bound to (`audit.keyring.bind`); a log that has keys
+takes none in the clear.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from audit.envelope import Leaf, new_salt
 from audit.errors import EntryNotFoundError, RecordError
+from audit.keyring import LiveKey, keyring_of, refuse_clear, scope_of
+from audit.payload import seal
 from audit.records import MAX_ITEMS, Actor, Kind, Record, Result
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
 from keystead.binding import AssetRef
@@ -115,6 +120,8 @@ def append(connection: Connection, record: Record) -> PendingEntry:
 
     Raises:
         RecordError: the record is too large.
+        KeysNeededError: the log's payloads are sealed, and `connection` has no keys.
+        KeyringError, MalformedError: the keys cannot be used.
     """
     return append_many(connection, [record])[0]
 
@@ -124,15 +131,21 @@ def append_many(connection: Connection, records: Sequence[Record]) -> tuple[Pend
 
     Raises:
         RecordError: a record is too large; nothing was inserted.
+        KeysNeededError, KeyringError, MalformedError: as for `append`.
     """
     if not records:
         return ()
-    rows: list[dict[str, Any]] = []
-    for record in records:
-        payload, salt = record.payload(), new_salt()
-        leaf = Leaf.commit(salt=salt, payload=payload)
-        row = {"digest": leaf.digest, "leaf_hash": leaf.entry_hash(), "salt": salt, "payload": payload}
-        rows.append(row | projections(record))
+    payloads = [record.payload() for record in records]
+    ring = keyring_of(connection)
+    if ring is None:
+        refuse_clear(connection)
+        rows = [_row(record, payload, None) for record, payload in zip(records, payloads, strict=True)]
+    else:
+        scopes = [scope_of(record) for record in records]
+        keys = ring.live_keys(connection, set(scopes), max(record.time for record in records))
+        rows = [
+            _row(record, payload, keys[scope]) for record, payload, scope in zip(records, payloads, scopes, strict=True)
+        ]
     if len(rows) == 1:  # a plain INSERT … RETURNING, without the bookkeeping of many
         ids = [connection.execute(_INSERT_ONE, rows[0]).scalar_one()]
     else:
@@ -155,9 +168,22 @@ def append_many(connection: Connection, records: Sequence[Record]) -> tuple[Pend
     return tuple(PendingEntry(entry_id, row["leaf_hash"]) for entry_id, row in zip(ids, rows, strict=True))
 
 
-def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time: int) -> PendingEntry:
-    """Erase payload, salt and projections of sequenced entries, and record who did it, in one transaction.
+def _row(record: Record, payload: bytes, key: LiveKey | None) -> dict[str, Any]:
+    """The row of a new entry, sealed where there is a key."""
+    salt = new_salt()
+    leaf = Leaf.commit(salt=salt, payload=payload)
+    entry_hash = leaf.entry_hash()
+    row = {"digest": leaf.digest, "leaf_hash": entry_hash} | projections(record)
+    if key is None:
+        return row | {"salt": salt, "payload": payload, "sealed": None, "key_id": None}
+    sealed = seal(key.cipher, key_id=key.id, entry_hash=entry_hash, salt=salt, payload=payload)
+    return row | {"salt": None, "payload": None, "sealed": sealed, "key_id": key.id}
 
+
+def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time: int) -> PendingEntry:
+    """Erase payload, salt and projections of some sequenced entries, and record who did it, in one transaction.
+
+    All of a tenant's or user's entries are erased by destroying their keys (`audit.erasure`); this is for single ones.
     Their leaves stay, so every proof still verifies. The ``audit.erased`` record names the indexes; a full
     verification reports an erased entry that no such record names. That record itself can not be erased.
 
@@ -169,9 +195,12 @@ def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time:
     if not 1 <= len(wanted) <= MAX_ITEMS:
         raise RecordError(f"erase: {len(wanted)} entries, 1 to {MAX_ITEMS} can be erased at once")
     found = connection.execute(
-        select(AUDIT_ENTRY.c.id, AUDIT_ENTRY.c.leaf_index, AUDIT_ENTRY.c.kind, AUDIT_ENTRY.c.payload.is_(None)).where(
-            AUDIT_ENTRY.c.leaf_index.in_(wanted)
-        )
+        select(
+            AUDIT_ENTRY.c.id,
+            AUDIT_ENTRY.c.leaf_index,
+            AUDIT_ENTRY.c.kind,
+            AUDIT_ENTRY.c.payload.is_(None) & AUDIT_ENTRY.c.sealed.is_(None),
+        ).where(AUDIT_ENTRY.c.leaf_index.in_(wanted))
     ).all()
     present = {index for _, index, _, erased in found if not erased}
     missing = [index for index in wanted if index not in present]
@@ -182,7 +211,9 @@ def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time:
             raise RecordError(f"erase: entry {index} records an erasure and is kept")
     ids = [row_id for row_id, _, _, _ in found]
     connection.execute(
-        update(AUDIT_ENTRY).where(AUDIT_ENTRY.c.id.in_(ids)).values(salt=None, payload=None, **dict.fromkeys(PROJECTED))
+        update(AUDIT_ENTRY)
+        .where(AUDIT_ENTRY.c.id.in_(ids))
+        .values(salt=None, payload=None, sealed=None, key_id=None, **dict.fromkeys(PROJECTED))
     )
     for table in (AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON):
         connection.execute(delete(table).where(table.c.entry_id.in_(ids)))

@@ -21,9 +21,10 @@ from sqlalchemy import Connection, select
 from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.cosignature import WitnessPolicy
 from audit.envelope import Leaf
-from audit.errors import EntryNotFoundError, MalformedError, NoteSignatureError, ProofError
+from audit.errors import EntryNotFoundError, KeysNeededError, MalformedError, NoteSignatureError, ProofError
 from audit.merkle import HASH_SIZE, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
 from audit.note import MAX_NOTE_SIZE, NoteVerifier, SignedNote
+from audit.payload import KEYED_ENTRY, PAYLOAD_COLUMNS, PayloadReader
 from audit.problems import Problem, ProblemCode
 from audit.query import newest_checkpoint
 from audit.receipt import Receipt
@@ -199,13 +200,19 @@ def build(
         NotInitialisedError: the log has not begun.
         MalformedError: `older` is not a checkpoint.
         ProofError: `older` is of another log, or larger than the newest checkpoint.
-        LogCorruptError: tiles that the proof needs are damaged.
+        LogCorruptError: the entry, or tiles that the proof needs, are damaged.
+        KeysNeededError: the record is sealed, and `connection` has no keys: a bundle would show it as erased.
     """
     row = connection.execute(
-        select(AUDIT_ENTRY.c.digest, AUDIT_ENTRY.c.salt, AUDIT_ENTRY.c.payload).where(AUDIT_ENTRY.c.leaf_index == index)
+        select(*PAYLOAD_COLUMNS).select_from(KEYED_ENTRY).where(AUDIT_ENTRY.c.leaf_index == index)
     ).one_or_none()
     if row is None:
         raise EntryNotFoundError(f"entry {index}: not in the log")
+    opened = PayloadReader(connection).open_checked(row, f"entry {index}")
+    if opened.sealed:
+        raise KeysNeededError(
+            f"entry {index}: its record is sealed; ask the broker for the proof, or give the log's keys"
+        )
     note = newest_checkpoint(connection, witnesses)
     # The builder trusts its own database: whoever verifies checks the signature with a key of their own.
     newest = Checkpoint.parse_text(SignedNote.parse(note).text)
@@ -221,8 +228,8 @@ def build(
     return ProofBundle(
         index=index,
         leaf=Leaf(bytes(row.digest)).to_bytes(),
-        salt=None if row.salt is None else bytes(row.salt),
-        payload=None if row.payload is None else bytes(row.payload),
+        salt=opened.salt,
+        payload=opened.payload,
         inclusion_proof=inclusion_proof(index, newest.size, node),
         checkpoint=note,
         older_checkpoint=older,

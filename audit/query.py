@@ -8,16 +8,17 @@ so no entry is skipped or shown twice while the log grows. What is returned was 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
 from audit.cosignature import WitnessPolicy
-from audit.envelope import Leaf
-from audit.errors import EntryNotFoundError, LogCorruptError, NotInitialisedError, QueryError, UnwitnessedError
+from audit.errors import EntryNotFoundError, KeysNeededError, NotInitialisedError, QueryError, UnwitnessedError
 from audit.filter import Filter, parse_asset
 from audit.fitting import fitting
+from audit.payload import KEYED_ENTRY, PAYLOAD_COLUMNS, Opened, PayloadReader
 from audit.records import Record
 from audit.tables import AUDIT_CHECKPOINT, AUDIT_ENTRY
 
@@ -28,6 +29,7 @@ __all__ = [
     "Filter",
     "Page",
     "cursor_after",
+    "find_payload",
     "get",
     "get_by_hash",
     "newest",
@@ -49,19 +51,31 @@ class Entry:
     Attributes:
         index: its place in the log.
         entry_hash: RFC 9162 hash of its leaf.
-        payload: the record's bytes; None where they were erased.
+        payload: the record's bytes; None where they were erased, or are sealed.
+        sealed: the record is there, but whoever read the log had no keys to it.
     """
 
     index: int
     entry_hash: bytes
     payload: bytes | None
+    sealed: bool = False
+
+    @property
+    def erased(self) -> bool:
+        """Whether nobody can read the record any more."""
+        return self.payload is None and not self.sealed
 
     def record(self) -> Record | None:
         """The record, or None where it was erased.
 
         Raises:
+            KeysNeededError: it is sealed, which is not to be taken for erased.
             MalformedError: the payload is no record of this version.
         """
+        if self.sealed:
+            raise KeysNeededError(
+                f"entry {self.index}: its record is sealed; ask the broker for it, or give the log's keys"
+            )
         return None if self.payload is None else Record.parse(self.payload)
 
 
@@ -78,23 +92,17 @@ class Page:
     next_cursor: str
 
 
-_COLUMNS: Final = (
-    AUDIT_ENTRY.c.leaf_index,
-    AUDIT_ENTRY.c.digest,
-    AUDIT_ENTRY.c.leaf_hash,
-    AUDIT_ENTRY.c.salt,
-    AUDIT_ENTRY.c.payload,
-)
+_COLUMNS: Final = (AUDIT_ENTRY.c.leaf_index, *PAYLOAD_COLUMNS)
+_ONE: Final = select(*_COLUMNS).select_from(KEYED_ENTRY)
 
 
-def _entry(row: Any) -> Entry:
-    leaf = Leaf(bytes(row.digest))
-    intact = leaf.entry_hash() == bytes(row.leaf_hash)
-    if row.payload is not None:
-        intact = intact and Leaf.commit(salt=bytes(row.salt), payload=bytes(row.payload)) == leaf
-    if not intact:
-        raise LogCorruptError(f"entry {row.leaf_index} was altered in the database; run `keystead audit verify`")
-    return Entry(row.leaf_index, bytes(row.leaf_hash), None if row.payload is None else bytes(row.payload))
+def _entries(connection: Connection, rows: Sequence[Any]) -> tuple[Entry, ...]:
+    reader = PayloadReader(connection)
+    return tuple(_entry(row, reader.open_checked(row, f"entry {row.leaf_index}")) for row in rows)
+
+
+def _entry(row: Any, opened: Opened) -> Entry:
+    return Entry(row.leaf_index, bytes(row.leaf_hash), opened.payload, sealed=opened.sealed)
 
 
 def cursor_after(wanted: Filter, index: int) -> str:
@@ -112,8 +120,7 @@ def newest(connection: Connection, wanted: Filter, *, limit: int) -> Page:
     _check_limit(limit)
     found, order = fitting(connection, wanted, *_COLUMNS)
     rows = connection.execute(found.order_by(order.desc()).limit(limit)).all()
-    entries = tuple(_entry(row) for row in reversed(rows))
-    return Page(entries, "")
+    return Page(_entries(connection, rows[::-1]), "")
 
 
 def _check_limit(limit: int) -> None:
@@ -143,7 +150,7 @@ def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, 
         after = int(match[1])
     found, order = fitting(connection, wanted, *_COLUMNS, after=after)
     rows = connection.execute(found.order_by(order).limit(limit + 1)).all()
-    entries = tuple(_entry(row) for row in rows[:limit])
+    entries = _entries(connection, rows[:limit])
     more = len(rows) > limit
     return Page(entries, cursor_after(wanted, entries[-1].index) if more else "")
 
@@ -155,10 +162,12 @@ def get(connection: Connection, index: int) -> Entry:
         EntryNotFoundError: the log has no such entry.
         LogCorruptError: it is not what was appended.
     """
-    row = connection.execute(select(*_COLUMNS).where(AUDIT_ENTRY.c.leaf_index == index)).one_or_none()
+    row = connection.execute(
+        select(*_COLUMNS).select_from(KEYED_ENTRY).where(AUDIT_ENTRY.c.leaf_index == index)
+    ).one_or_none()
     if row is None:
         raise EntryNotFoundError(f"entry {index}: not in the log")
-    return _entry(row)
+    return _entries(connection, [row])[0]
 
 
 def get_by_hash(connection: Connection, entry_hash: bytes) -> Entry:
@@ -168,12 +177,32 @@ def get_by_hash(connection: Connection, entry_hash: bytes) -> Entry:
         EntryNotFoundError: no such entry, or it is not sequenced yet.
         LogCorruptError: it is not what was appended.
     """
-    row = connection.execute(select(*_COLUMNS).where(AUDIT_ENTRY.c.leaf_hash == entry_hash)).one_or_none()
+    row = connection.execute(
+        select(*_COLUMNS).select_from(KEYED_ENTRY).where(AUDIT_ENTRY.c.leaf_hash == entry_hash)
+    ).one_or_none()
     if row is None:
         raise EntryNotFoundError(f"entry {entry_hash.hex()}: not in the log")
     if row.leaf_index is None:
         raise EntryNotFoundError(f"entry {entry_hash.hex()}: waits to be sequenced; ask again in a moment")
-    return _entry(row)
+    return _entries(connection, [row])[0]
+
+
+def find_payload(connection: Connection, entry_hash: bytes) -> bytes | None:
+    """The payload of an entry, sequenced or not; None where there is no such entry, or it was erased.
+
+    Raises:
+        KeysNeededError: it is sealed, and `connection` has no keys.
+        LogCorruptError: it is not what was appended.
+    """
+    row = connection.execute(
+        select(*PAYLOAD_COLUMNS).select_from(KEYED_ENTRY).where(AUDIT_ENTRY.c.leaf_hash == entry_hash)
+    ).one_or_none()
+    if row is None:
+        return None
+    opened = PayloadReader(connection).open_checked(row, f"entry {entry_hash.hex()}")
+    if opened.sealed:
+        raise KeysNeededError(f"entry {entry_hash.hex()}: its record is sealed; read it through the broker")
+    return opened.payload
 
 
 def newest_checkpoint(connection: Connection, witnesses: WitnessPolicy | None = None) -> bytes:

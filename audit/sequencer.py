@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +21,7 @@ from audit.envelope import Leaf
 from audit.errors import LogCorruptError, MalformedError, NoteSignatureError, NotInitialisedError
 from audit.merkle import Frontier
 from audit.note import Signer
+from audit.payload import KEYED_ENTRY, PAYLOAD_COLUMNS, PayloadReader
 from audit.tables import (
     AUDIT_ASSET_COUNTER,
     AUDIT_CHECKPOINT,
@@ -118,25 +119,16 @@ class Sequencer:
             return 0
         frontier = self._lock_state(connection)
         rows = connection.execute(
-            select(
-                AUDIT_ENTRY.c.id,
-                AUDIT_ENTRY.c.digest,
-                AUDIT_ENTRY.c.leaf_hash,
-                AUDIT_ENTRY.c.salt,
-                AUDIT_ENTRY.c.payload,
-            )
+            select(AUDIT_ENTRY.c.id, *PAYLOAD_COLUMNS)
+            .select_from(KEYED_ENTRY)
             .where(AUDIT_ENTRY.c.leaf_index.is_(None))
             .order_by(AUDIT_ENTRY.c.id)
             .limit(self._batch)
         ).all()
         if not rows:  # another sequencer took them while this one waited for the lock
             return 0
-        hashes = [
-            _checked_hash(
-                entry_id=row.id, digest=row.digest, leaf_hash=row.leaf_hash, salt=row.salt, payload=row.payload
-            )
-            for row in rows
-        ]
+        reader = PayloadReader(connection)
+        hashes = [_checked_hash(reader, row) for row in rows]
         _place(connection, [row.id for row in rows], frontier.size)
         _count_assets(connection, frontier.size)
         integrate(connection, size=frontier.size, leaf_hashes=hashes)
@@ -248,12 +240,21 @@ def _count_assets(connection: Connection, start: int) -> None:
         )
 
 
-def _checked_hash(
-    *, entry_id: int, digest: bytes, leaf_hash: bytes, salt: bytes | None, payload: bytes | None
-) -> bytes:
-    """The entry's hash, if the row still is what was appended: a receipt promised that hash and no other."""
-    if salt is None or payload is None or hashlib.sha256(salt + payload).digest() != digest:
-        raise LogCorruptError(f"log: waiting entry id {entry_id} was altered: its payload is not under its digest")
+def _checked_hash(reader: PayloadReader, row: Any) -> bytes:
+    """The entry's hash, if the row still is what was appended: a receipt promised that hash and no other.
+
+    Without keys a sealed payload is taken for what it is said to be; whoever has them will know.
+    """
+    digest, leaf_hash = bytes(row.digest), bytes(row.leaf_hash)
+    altered = f"log: waiting entry id {row.id} was altered:"
+    try:
+        opened = reader.open(row)
+    except MalformedError as error:
+        raise LogCorruptError(f"{altered} {error}") from None
+    if not opened.sealed and (
+        opened.salt is None or opened.payload is None or hashlib.sha256(opened.salt + opened.payload).digest() != digest
+    ):
+        raise LogCorruptError(f"{altered} its payload is not under its digest")
     if Leaf(digest).entry_hash() != leaf_hash:
-        raise LogCorruptError(f"log: waiting entry id {entry_id} was altered: its digest is not under its entry hash")
+        raise LogCorruptError(f"{altered} its digest is not under its entry hash")
     return leaf_hash

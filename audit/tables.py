@@ -2,8 +2,13 @@
 
 Life of an entry: a caller's transaction inserts it *unsequenced* (`audit.log`): `leaf_index` is NULL. The
 sequencer (`audit.sequencer`) gives it its index, adds its hash to the tiles and signs a checkpoint.
-`leaf_hash` and `digest` are never erased, so that every proof outlives the payload; `salt`, `payload` and all
+`leaf_hash` and `digest` are never erased, so that every proof outlives the payload; what holds the payload and all
 projections can be.
+
+A payload is kept in one of two ways. *Sealed*, in a log whose host gave it keys (`audit.keyring`): `sealed` holds
+nonce and ciphertext of salt and payload under the key that `key_id` names; `salt` and `payload` are NULL. *Clear*, in a
+log without keys, and in one from before it had them until `audit.sealing` has come to the entry: `salt` and `payload`
+are there, `sealed` and `key_id` NULL. Where neither is there, or the key is destroyed, the payload is *erased*.
 """
 
 from __future__ import annotations
@@ -33,6 +38,48 @@ _ROW_ID: Final = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is
 _NAME: Final = 255
 _LABEL: Final = 600
 
+AUDIT_ERASURE: Final = Table(
+    "audit_erasure",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("tenant", String(_NAME), nullable=False),
+    Column("subject", String(_LABEL), nullable=False),
+    Column("actor_role", String(64), nullable=False),
+    Column("actor_name", String(_NAME), nullable=False),
+    Column("actor_tenant", String(_NAME), nullable=True),
+    Column("reason", String(512), nullable=False),
+    Column("requested_at", BigInteger, nullable=False),
+    Column("recorded_at", BigInteger, nullable=True),
+    Column("entry_hash", LargeBinary(32), nullable=True),
+    Column("entries", BigInteger, nullable=True),
+    Column("cleared_at", BigInteger, nullable=True),
+)
+"""Erasures and how far they are (`audit.erasure`); `subject` is emptied when the erasure is recorded."""
+
+AUDIT_KEY: Final = Table(
+    "audit_key",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(_NAME), nullable=False),
+    Column("subject", String(_LABEL), nullable=False),
+    Column("wrapped", LargeBinary, nullable=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("retired_at", BigInteger, nullable=True),
+    Column("destroyed_at", BigInteger, nullable=True),
+    Column("erasure_id", _ROW_ID, ForeignKey("audit_erasure.id"), nullable=True),
+    Index("ix_audit_key_erasure_id", "erasure_id"),
+)
+"""Keys of payloads, wrapped by the host; `wrapped` is NULL, and `subject` empty, once a key is destroyed."""
+
+Index(
+    "uq_audit_key_live",
+    AUDIT_KEY.c.tenant,
+    AUDIT_KEY.c.subject,
+    unique=True,
+    sqlite_where=AUDIT_KEY.c.retired_at.is_(None),
+    postgresql_where=AUDIT_KEY.c.retired_at.is_(None),
+)
+
 AUDIT_ENTRY: Final = Table(
     "audit_entry",
     METADATA,
@@ -59,6 +106,8 @@ AUDIT_ENTRY: Final = Table(
     Column("job_user", String(_LABEL), nullable=True),
     Column("expires_at", BigInteger, nullable=True),
     Column("lifetime_bits", SmallInteger, nullable=True),
+    Column("sealed", LargeBinary, nullable=True),
+    Column("key_id", String(32), ForeignKey("audit_key.id"), nullable=True),
     CheckConstraint("(salt IS NULL) = (payload IS NULL)", name="ck_audit_entry_erased_whole"),
     CheckConstraint("leaf_index IS NULL OR leaf_index >= 0", name="ck_audit_entry_leaf_index"),
     Index("uq_audit_entry_leaf_index", "leaf_index", unique=True),
@@ -85,6 +134,19 @@ _index("time", "time", "leaf_index", where="leaf_index IS NOT NULL AND time IS N
 _index("refused", "leaf_index", "time", where="leaf_index IS NOT NULL AND result = 'denied'")
 _index("policy_refused", "policy_digest", "leaf_index", "time", where="leaf_index IS NOT NULL AND result = 'denied'")
 _index("alive", "lifetime_bits", "time", "expires_at", where="leaf_index IS NOT NULL AND lifetime_bits IS NOT NULL")
+
+Index(
+    "ix_audit_entry_key_id",
+    AUDIT_ENTRY.c.key_id,
+    sqlite_where=AUDIT_ENTRY.c.sealed.is_not(None),
+    postgresql_where=AUDIT_ENTRY.c.sealed.is_not(None),
+)
+Index(
+    "ix_audit_entry_clear",
+    AUDIT_ENTRY.c.id,
+    sqlite_where=AUDIT_ENTRY.c.payload.is_not(None),
+    postgresql_where=AUDIT_ENTRY.c.payload.is_not(None),
+)
 
 AUDIT_ENTRY_ASSET: Final = Table(
     "audit_entry_asset",

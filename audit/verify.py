@@ -21,7 +21,7 @@ from audit.checkpoint import Checkpoint
 from audit.errors import MalformedError
 from audit.fsck.checkpoints import Checkpoints
 from audit.fsck.counters import Counters
-from audit.fsck.entries import Entries, Named
+from audit.fsck.entries import ROW, Entries, Named
 from audit.fsck.erasures import Erasures
 from audit.fsck.findings import MAX_PROBLEMS, Findings
 from audit.fsck.indexes import IndexSet
@@ -29,6 +29,7 @@ from audit.fsck.places import Places
 from audit.fsck.trees import Trees
 from audit.merkle import EMPTY_ROOT, HASH_SIZE, Frontier
 from audit.note import NoteVerifier
+from audit.payload import KEYED_ENTRY
 from audit.problems import Problem, ProblemCode
 from audit.tables import AUDIT_ENTRY, AUDIT_STATE
 from audit.tiles import TILE_WIDTH
@@ -54,6 +55,8 @@ class LogResult:
         erased: indexes whose payload was erased; they are proven to be in the log all the same.
         problems: the first violated rules, by index; none means that the log is whole.
         more_problems: how many further ones were found.
+        sealed: how many payloads were not read for want of keys. Everything that proves them was checked all the same;
+            what they say, what queries answer from them, and whether erasures are on record was not.
     """
 
     checkpoint: Checkpoint | None
@@ -62,6 +65,7 @@ class LogResult:
     erased: IndexSet
     problems: tuple[Problem, ...]
     more_problems: int = 0
+    sealed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -85,10 +89,13 @@ def verify_log(
     """Check a whole log.
 
     Args:
-        connection: sees one snapshot of the database (`audit.database.snapshot`).
+        connection: sees one snapshot of the database (`audit.database.snapshot`), with the log's keys or without.
         verifier: the log's key, got from somebody else than the database's owner.
         known: signed checkpoints seen earlier; the log must be or continue each of them.
         progress: told now and then how far the check has come.
+
+    Raises:
+        KeyringError: the keys' custody cannot be used now.
     """
     check = _Check(connection, verifier)
     check.checkpoints.collect(known)
@@ -155,7 +162,8 @@ class _Check:
         """Check the rows that stand at ``[start, stop)`` and return the hash of each."""
         named = Named(self._connection, start, stop)
         statement = (
-            select(AUDIT_ENTRY)
+            select(*ROW)
+            .select_from(KEYED_ENTRY)
             .where(AUDIT_ENTRY.c.leaf_index >= start, AUDIT_ENTRY.c.leaf_index < stop)
             .order_by(AUDIT_ENTRY.c.leaf_index, AUDIT_ENTRY.c.id)
             .execution_options(yield_per=_STREAM)
@@ -219,4 +227,5 @@ class _Check:
             erased=self._erasures.erased,
             problems=problems,
             more_problems=more,
+            sealed=self._erasures.sealed,
         )

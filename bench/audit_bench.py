@@ -3,7 +3,7 @@
 Run it as ``python -m bench.audit_bench [POSTGRESQL-URL]``; it prints one JSON object. For each batch size (records for
 one commit: 1, 64, 1024) three things are timed in turns, by the wall clock, on the same database file or server:
 
-- ``log``: building the record, canonical JSON, salt, hashes, and all rows inserted and committed;
+- ``log``: building the record, canonical JSON, salt, hashes, sealing, and all rows inserted and committed;
 - ``log_sequenced``: the same, and then sequencing, tiles and a signed checkpoint for all of them;
 - ``bare``: rows of the same payload sizes, made beforehand, inserted in the same tables and committed.
 
@@ -13,6 +13,7 @@ Ratios are taken round by round before their median is: absolute figures of a sh
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -22,8 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Engine, create_engine, event, insert
 
+from audit.keyring import Keyring, bind
 from audit.log import append_many, projections
 from audit.note import NoteSigner
 from audit.records import Actor, Kind, Record, Result
@@ -69,7 +72,8 @@ class BareRows:
 
     def __init__(self) -> None:
         record = build(0)
-        self._row = projections(record) | {"salt": bytes(32), "digest": bytes(32), "payload": record.payload()}
+        # A sealed payload is longer by its nonce, salt and tag.
+        self._row = projections(record) | {"digest": bytes(32), "sealed": bytes(60) + record.payload()}
         self._assets = [AssetRef.parse(text) for text in record.assets]
         self._hardware = record.hardware
         self._next = 1 << 40
@@ -122,10 +126,27 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+class MemoryCustody:
+    """A key-encryption key in memory, wrapping as a broker's root key does."""
+
+    def __init__(self) -> None:
+        self._cipher = AESGCM(AESGCM.generate_key(256))
+
+    def wrap(self, key: bytes, context: bytes) -> bytes:
+        """Wrap a payload key."""
+        nonce = os.urandom(12)
+        return nonce + self._cipher.encrypt(nonce, key, context)
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        """Open what `wrap` made."""
+        return self._cipher.decrypt(wrapped[:12], wrapped[12:], context)
+
+
 def measure(log: Engine, bare: Engine) -> dict[str, Any]:
     """Rates and ratios for each batch size; `log` and `bare` are empty databases of one kind on one device."""
     for engine in (log, bare):
         METADATA.create_all(engine)
+    log = bind(log, Keyring(MemoryCustody(), origin=ORIGIN))
     sequencer = Sequencer(log, NoteSigner.generate(ORIGIN), ORIGIN)
     sequencer.initialise(0)
     rows = BareRows()

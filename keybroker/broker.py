@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self, TypeVar
 
 from prometheus_client import Histogram
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from audit.cosignature import WitnessKey, WitnessPolicy
 from audit.errors import MalformedError
+from audit.keyring import Keyring, bind
 from audit.log import append
 from audit.note import NoteSigner
 from audit.receipt import Receipt
@@ -32,6 +34,7 @@ from keybroker.errors import (
 )
 from keybroker.keys.epochs import EpochKeys
 from keybroker.keys.hierarchy import KeyHierarchy, load_or_create_hpke_key
+from keybroker.keys.log_keys import log_keyring
 from keybroker.keys.root import FileRootKey
 from keybroker.keys.signing import SigningKey
 from keybroker.policies import Policies
@@ -92,7 +95,7 @@ class Keys:
     """Every private key of a broker, in memory.
 
     Attributes:
-        root: wraps the tenants' keys, the epoch keys and nothing else.
+        root: wraps the tenants' keys, the epoch keys, the log's payload keys and nothing else.
         grant: signs job grants.
         result: signs Attestation Results.
         log: signs checkpoints and receipts; its name is the log's origin.
@@ -134,6 +137,16 @@ def log_origin(config: BrokerConfig) -> str:
     return f"{config.broker.trust_domain}/{config.broker.name}/log"
 
 
+def load_log_keyring(config: BrokerConfig) -> Keyring:
+    """The keys of the log's payloads, under the configured root: whoever has them can read every record.
+
+    Raises:
+        KeyManagementError: the root key is missing, malformed, or readable by others.
+    """
+    root = FileRootKey.load(config.path(config.keys.directory) / ROOT_KEY)
+    return log_keyring(root, origin=log_origin(config))
+
+
 def witness_policy(config: BrokerConfig) -> WitnessPolicy:
     """The witnesses that the configuration names, in its order, and how many of them are needed.
 
@@ -165,6 +178,9 @@ class Broker:
         self.authorities: Final = load_authorities(config)
         self.name: Final = config.broker.name
         self.clock: Final = clock
+        self.keyring: Final = log_keyring(keys.root, origin=log_origin(config))
+        """The keys of the log's payloads; every connection of `engine` seals and opens with them."""
+        engine = bind(engine, self.keyring)
         self.engine: Final = engine
         self.keys: Final = keys
         self.policies: Final = policies
@@ -232,6 +248,16 @@ class Broker:
         if left <= 0:
             raise StoreTimeoutError(timeout=0, outcome_unknown=False)
         return self.committer.submit(unit, left, order=order)
+
+    def sequence(self) -> int:
+        """Give entries that wait their places in the log; how many there were.
+
+        Raises:
+            LogCorruptError: stored data contradict one another; nothing was signed.
+        """
+        work = partial(self.sequencer.run_once, self.clock())
+        # SQLite has one writer at a time, and under load another transaction would never come upon a free moment.
+        return self.committer.alone(work, COMMIT_TIMEOUT) if self.engine.dialect.name == "sqlite" else work()
 
     def once(
         self,

@@ -24,6 +24,7 @@ from attestation.reference.signature import (
     public_pem,
     sign_detached,
 )
+from audit.keyring import bind
 from audit.log import append
 from audit.note import NoteSigner
 from audit.records import Kind, Record, Result
@@ -33,6 +34,7 @@ from keybroker.broker import GRANT_KEY, LOG_KEY, RESULT_KEY, ROOT_KEY, log_origi
 from keybroker.config import CONFIG_NAME, BrokerConfig
 from keybroker.errors import AlreadyInitialisedError, SigningKeyError
 from keybroker.keys.files import write_secret
+from keybroker.keys.log_keys import log_keyring
 from keybroker.keys.root import FileRootKey
 from keybroker.keys.signing import SigningKey, parse_public_key
 from keybroker.principals import Principal, Role
@@ -307,7 +309,7 @@ def _build(
     _write_reference_values(draft, issuer=name, now=now)
     config = BrokerConfig.load(draft)
 
-    FileRootKey.create(draft / "keys" / ROOT_KEY)
+    root = FileRootKey.create(draft / "keys" / ROOT_KEY)
     SigningKey.create(draft / "keys" / GRANT_KEY)
     result = SigningKey.create(draft / "keys" / RESULT_KEY)
     log = NoteSigner(log_origin(config), SigningKey.create(draft / "keys" / LOG_KEY).private_key)
@@ -328,7 +330,7 @@ def _build(
     try:
         migrate(engine)
         Sequencer(engine, log, log_origin(config)).initialise(now)
-        with engine.begin() as connection:
+        with bind(engine, log_keyring(root, origin=log_origin(config))).begin() as connection:
             append(
                 connection,
                 Record.build(

@@ -1,10 +1,9 @@
-"""What a broker does when nobody asks: sequence the log, end leases whose time is over, forget what is too old."""
+"""What a broker does when nobody asks: sequence and seal the log, end leases whose time is over, forget what is old."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import structlog
@@ -12,7 +11,8 @@ from sqlalchemy import Connection
 
 from audit.errors import AuditError
 from audit.log import append_many
-from keybroker.broker import COMMIT_TIMEOUT, Broker
+from keybroker import erasure
+from keybroker.broker import Broker
 from keybroker.errors import KeybrokerError, StoreError
 from keybroker.leases import sweep
 from keybroker.publication import Publication
@@ -27,6 +27,12 @@ PUBLISH_EVERY: Final = 1.0
 
 SWEEP_EVERY: Final = 5.0
 """Seconds between two looks for leases to end; an ended lease is refused at once, whatever its row says."""
+
+KEEP_EVERY: Final = 2.0
+"""Seconds between two looks for records to seal and erasures to carry on."""
+
+KEEP_BATCHES: Final = 20
+"""Batches of `keybroker.erasure.BATCH` entries in one such look: 10,000 entries."""
 
 FORGET_AFTER: Final = 7 * 86_400
 """Seconds for which a request id is remembered."""
@@ -51,6 +57,7 @@ class Maintenance:
         self._threads = [
             threading.Thread(target=self._loop, args=(SEQUENCE_EVERY, self.sequence), name="sequencer", daemon=True),
             threading.Thread(target=self._loop, args=(SWEEP_EVERY, self.sweep), name="sweeper", daemon=True),
+            threading.Thread(target=self._loop, args=(KEEP_EVERY, self.keep_sealed), name="sealer", daemon=True),
         ]
         if publication is not None:
             # Two threads, so that a store that hangs delays no witness.
@@ -76,12 +83,12 @@ class Maintenance:
 
     def sequence(self) -> None:
         """Give entries their places in the log."""
-        broker = self._broker
-        work = partial(broker.sequencer.run_once, broker.clock())
-        if broker.engine.dialect.name == "sqlite":
-            broker.committer.alone(work, COMMIT_TIMEOUT)
-        else:
-            work()
+        self._broker.sequence()
+
+    def keep_sealed(self) -> None:
+        """Seal records from before they were sealed, and carry on erasures that were left undone."""
+        erasure.seal(self._broker, batches=KEEP_BATCHES)
+        erasure.carry_on_all(self._broker, batches=KEEP_BATCHES)
 
     def sweep(self) -> None:
         """End leases, record counted refusals, forget old requests, spent nonces, challenge keys and appraisals."""

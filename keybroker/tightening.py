@@ -12,11 +12,11 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from audit.log import append
+from audit.query import find_payload
 from audit.records import MAX_ITEMS, Kind, Record, Result
-from audit.tables import AUDIT_ENTRY
 from keybroker import assets as registry
 from keybroker.assets import AssetView
 from keybroker.broker import Broker, actor
@@ -243,12 +243,10 @@ def _last_decision(connection: Connection, lease: LeaseRow) -> dict[AssetRef, by
     """The release policy's inputs when the lease was granted or last renewed; empty where they are not kept."""
     renewed = leases.renewals(connection, lease.lease_id)
     entry_hash = renewed[-1].entry_hash if renewed else lease.entry_hash
-    payload = connection.execute(
-        select(AUDIT_ENTRY.c.payload).where(AUDIT_ENTRY.c.leaf_hash == entry_hash)
-    ).scalar_one_or_none()
+    payload = find_payload(connection, entry_hash)
     if payload is None:
         return {}
-    digest = Record.parse(bytes(payload)).input_digest
+    digest = Record.parse(payload).input_digest
     try:
         index = json.loads(documents.get(connection, bytes.fromhex(digest or "")))
         inputs = [documents.get(connection, bytes.fromhex(each)) for each in index["release"]]

@@ -13,14 +13,23 @@ from audit.errors import MalformedError
 from audit.fsck.erasures import Erasures
 from audit.fsck.findings import Findings
 from audit.log import PROJECTED, projections
+from audit.payload import KEYED_ENTRY, PAYLOAD_COLUMNS, PayloadReader
 from audit.problems import ProblemCode
 from audit.records import Record
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
 
 _STREAM: Final = 256
 
+ROW: Final = (
+    AUDIT_ENTRY.c.id,
+    AUDIT_ENTRY.c.leaf_index,
+    *PAYLOAD_COLUMNS,
+    *(AUDIT_ENTRY.c[name] for name in PROJECTED),
+)
+"""What of a row `Entries.check` needs, from `audit.payload.KEYED_ENTRY`."""
+
 # Looking columns up by name takes longer than comparing them.
-_projected: Final = itemgetter(*(AUDIT_ENTRY.c.keys().index(name) for name in PROJECTED))
+_projected: Final = itemgetter(*range(len(ROW) - len(PROJECTED), len(ROW)))
 
 
 class Named:
@@ -75,12 +84,13 @@ class Entries:
         waiting: how many entries without a place were read.
     """
 
-    __slots__ = ("_connection", "_erasures", "_findings", "waiting")
+    __slots__ = ("_connection", "_erasures", "_findings", "_reader", "waiting")
 
     def __init__(self, connection: Connection, findings: Findings, erasures: Erasures) -> None:
         self._connection = connection
         self._findings = findings
         self._erasures = erasures
+        self._reader = PayloadReader(connection)
         self.waiting = 0
 
     def check(self, row: Row[Any], named: Named, size: int) -> bytes:
@@ -95,8 +105,19 @@ class Entries:
             return stored_hash
         if entry_hash != stored_hash:
             report(ProblemCode.ENTRY_HASH_ALTERED, index, "entry hash", expected=entry_hash, actual=stored_hash)
-        if row.payload is None or row.salt is None:
-            self._erasures.erased.add(index)
+        try:
+            opened = self._reader.open(row)
+        except MalformedError as error:
+            report(ProblemCode.PAYLOAD_ALTERED, index, "payload", expected="one that opens", actual=error)
+            return entry_hash
+        if opened.sealed:
+            self._erasures.sealed += 1
+            return entry_hash
+        if opened.payload is None or opened.salt is None:
+            self._erasures.add(index, row.key_id)
+            # Where a key was destroyed, ciphertext and columns go afterwards, and together.
+            if row.sealed is not None:
+                return entry_hash
             if row.id in named or any(value is not None for value in _projected(row)):
                 report(
                     ProblemCode.PROJECTION_ALTERED,
@@ -106,9 +127,9 @@ class Entries:
                     actual="still there",
                 )
             return entry_hash
-        payload = bytes(row.payload)
+        payload = opened.payload
         try:
-            committed = Leaf.commit(salt=bytes(row.salt), payload=payload)
+            committed = Leaf.commit(salt=opened.salt, payload=payload)
         except MalformedError as error:
             report(ProblemCode.PAYLOAD_ALTERED, index, "salt", expected="32 bytes", actual=error)
             return entry_hash
@@ -148,13 +169,8 @@ class Entries:
     def check_waiting(self, size: int) -> None:
         """Check the entries that wait: they have no index yet, but receipts may have promised their hashes."""
         statement: Select[Any] = (
-            select(
-                AUDIT_ENTRY.c.id,
-                AUDIT_ENTRY.c.digest,
-                AUDIT_ENTRY.c.leaf_hash,
-                AUDIT_ENTRY.c.salt,
-                AUDIT_ENTRY.c.payload,
-            )
+            select(AUDIT_ENTRY.c.id, *PAYLOAD_COLUMNS)
+            .select_from(KEYED_ENTRY)
             .where(AUDIT_ENTRY.c.leaf_index.is_(None))
             .order_by(AUDIT_ENTRY.c.id)
             .execution_options(yield_per=_STREAM)
@@ -166,9 +182,13 @@ class Entries:
 
     def _check_waiting(self, row: Row[Any], size: int) -> None:
         what = f"waiting entry id {row.id}"
-        payload = bytes(row.payload or b"")
         try:
-            leaf = Leaf.commit(salt=bytes(row.salt or b""), payload=payload)
+            opened = self._reader.open(row)
+            if opened.sealed:
+                self._erasures.sealed += 1
+                return
+            payload = opened.payload or b""
+            leaf = Leaf.commit(salt=opened.salt or b"", payload=payload)
             record = Record.parse(payload)
         except MalformedError as error:
             self._findings.report(ProblemCode.PAYLOAD_ALTERED, None, what, expected="a record", actual=error)

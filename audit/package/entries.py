@@ -8,15 +8,15 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from audit.envelope import Leaf
-from audit.errors import LogCorruptError
+from audit.erasure import erased_keys
 from audit.log import ERASED_INDEXES
 from audit.package.gaps import instant
 from audit.package.lines import State
 from audit.package.manifest import Scope
+from audit.payload import KEY_OF_ENTRY, KEYED_ENTRY, PAYLOAD_COLUMNS, PayloadReader
 from audit.query import MAX_PAGE, Filter, query
 from audit.records import Kind
-from audit.tables import AUDIT_ASSET_COUNTER, AUDIT_ENTRY, AUDIT_ENTRY_ASSET
+from audit.tables import AUDIT_ASSET_COUNTER, AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_KEY
 
 PAGE: Final = 500
 """Entries that are read at once."""
@@ -24,10 +24,7 @@ PAGE: Final = 500
 _COLUMNS: Final = (
     AUDIT_ENTRY.c.id,
     AUDIT_ENTRY.c.leaf_index,
-    AUDIT_ENTRY.c.digest,
-    AUDIT_ENTRY.c.leaf_hash,
-    AUDIT_ENTRY.c.salt,
-    AUDIT_ENTRY.c.payload,
+    *PAYLOAD_COLUMNS,
 )
 
 
@@ -89,9 +86,10 @@ def read_entries(connection: Connection, scope: Scope, span: Span) -> Iterator[S
         LogCorruptError: an entry is not what was appended.
     """
     erasures = _erasures(connection)
+    reader = PayloadReader(connection)
     if scope.asset is None:
         for row in _of_log(connection, scope, span):
-            yield _stored(row, (), erasures)
+            yield _stored(reader, row, (), erasures)
         return
     waiting: tuple[Any, tuple[int, ...]] | None = None
     for row in _of_asset(connection, scope, span):
@@ -99,17 +97,18 @@ def read_entries(connection: Connection, scope: Scope, span: Span) -> Iterator[S
             waiting = (row, (*waiting[1], row.counter))
             continue
         if waiting is not None:
-            yield _stored(waiting[0], waiting[1] if scope.numbered else (), erasures)
+            yield _stored(reader, waiting[0], waiting[1] if scope.numbered else (), erasures)
         waiting = (row, (row.counter,))
     if waiting is not None:
-        yield _stored(waiting[0], waiting[1] if scope.numbered else (), erasures)
+        yield _stored(reader, waiting[0], waiting[1] if scope.numbered else (), erasures)
 
 
 def _of_log(connection: Connection, scope: Scope, span: Span) -> Iterator[Any]:
     at = span.first - 1
     while True:
         entry = AUDIT_ENTRY.c
-        wanted = select(*_COLUMNS).where(entry.leaf_index > at, entry.leaf_index < span.end, *_tenant(scope))
+        found = select(*_COLUMNS).select_from(KEYED_ENTRY)
+        wanted = found.where(entry.leaf_index > at, entry.leaf_index < span.end, *_tenant(scope))
         rows = connection.execute(wanted.order_by(entry.leaf_index).limit(PAGE)).all()
         yield from rows
         if len(rows) < PAGE:
@@ -125,6 +124,7 @@ def _of_asset(connection: Connection, scope: Scope, span: Span) -> Iterator[Any]
         wanted = (
             select(*_COLUMNS, named.counter)
             .join_from(AUDIT_ENTRY_ASSET, AUDIT_ENTRY, named.entry_id == entry.id)
+            .outerjoin(AUDIT_KEY, KEY_OF_ENTRY)
             .where(named.asset == scope.asset, named.counter > at, entry.leaf_index < span.end, *_tenant(scope))
         )
         rows = connection.execute(wanted.order_by(named.counter).limit(PAGE)).all()
@@ -138,22 +138,18 @@ def _tenant(scope: Scope) -> Sequence[ColumnElement[bool]]:
     return () if scope.tenant is None else (AUDIT_ENTRY.c.tenant == scope.tenant,)
 
 
-def _stored(row: Any, counters: tuple[int, ...], erasures: Mapping[int, str]) -> Stored:
-    leaf = Leaf(bytes(row.digest))
-    intact = leaf.entry_hash() == bytes(row.leaf_hash)
-    if row.payload is not None:
-        intact = intact and Leaf.commit(salt=bytes(row.salt), payload=bytes(row.payload)) == leaf
-    if not intact:
-        raise LogCorruptError(f"entry {row.leaf_index} was altered in the database; run `keystead audit verify`")
-    readable = row.payload is not None
+def _stored(reader: PayloadReader, row: Any, counters: tuple[int, ...], erasures: Mapping[int | str, str]) -> Stored:
+    opened = reader.open_checked(row, f"entry {row.leaf_index}")
+    state = State.SEALED if opened.sealed else State.ERASED if opened.erased else State.READABLE
+    recorded = erasures.get(row.leaf_index) or erasures.get(row.key_id or "", "")
     return Stored(
         index=row.leaf_index,
         leaf_hash=bytes(row.leaf_hash),
         counters=counters,
-        state=State.READABLE if readable else State.ERASED,
-        salt=bytes(row.salt) if readable else None,
-        payload=bytes(row.payload) if readable else None,
-        erased="" if readable else erasures.get(row.leaf_index, ""),
+        state=state,
+        salt=opened.salt,
+        payload=opened.payload,
+        erased=recorded if opened.erased else "",
     )
 
 
@@ -189,13 +185,13 @@ def _counter_before(connection: Connection, scope: Scope, span: Span) -> int:
     return before or 0
 
 
-def _erasures(connection: Connection) -> dict[int, str]:
-    """Which entries were erased with a record of it, and in words which record that is.
+def _erasures(connection: Connection) -> dict[int | str, str]:
+    """Which entries, by index or by key, were erased with a record of it, and in words which record that is.
 
     Raises:
         LogCorruptError: such a record is not what was appended.
     """
-    found: dict[int, str] = {}
+    found: dict[int | str, str] = {}
     cursor = ""
     while True:
         page = query(connection, Filter(kind=Kind.AUDIT_ERASED), limit=MAX_PAGE, cursor=cursor)
@@ -208,6 +204,7 @@ def _erasures(connection: Connection) -> dict[int, str]:
             for text in indexes if isinstance(indexes, tuple) else ():
                 if text.isascii() and text.isdigit() and len(text) < 20:
                     found[int(text)] = note
+            found |= {key.id: note for key in erased_keys(record)}
         cursor = page.next_cursor
         if not cursor:
             return found

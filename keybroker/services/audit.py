@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Final
 
 import grpc
+from sqlalchemy import Connection
 
 from audit import query
+from audit.erasure import Erasure
 from audit.errors import QueryError
 from audit.package.manifest import Scope
 from audit.records import Kind, Result
-from keybroker import evidence_package, reads, requests, streams
+from keybroker import erasure, evidence_package, reads, requests, streams
 from keybroker.broker import Broker
 from keybroker.errors import InvalidRequestError
 from keybroker.principals import Role
@@ -29,6 +31,9 @@ from keystead.v1 import (
 
 PIECE: Final = 32 << 10
 """Bytes of one piece of a file: half of the smallest `limits.message_bytes`, which bounds every message."""
+
+CLEAR_BATCHES: Final = 10
+"""Batches of entries that an erasure clears before it answers; the broker goes on with the rest by itself."""
 
 _FILTER_TEXTS: Final = tuple(
     field.name
@@ -153,11 +158,44 @@ class AuditAdapter(Adapter, audit_service_pb2_grpc.AuditServiceServicer):
         evidence_package.AT_ONCE + 1, thread_name_prefix="package"
     )
 
+    def EraseRecords(
+        self, request: audit_service_pb2.EraseRecordsRequest, context: grpc.ServicerContext
+    ) -> audit_service_pb2.EraseRecordsResponse:
+        """Erase the records of a tenant or of one of its users."""
+        caller = self.caller(context, Role.OPERATOR)
+        now = self.broker.clock()
+
+        def unit(connection: Connection) -> audit_service_pb2.EraseRecordsResponse:
+            number = erasure.begin(
+                connection, caller=caller, tenant=request.tenant, user=request.user, reason=request.reason, now=now
+            )
+            return audit_service_pb2.EraseRecordsResponse(erasure=number)
+
+        begun = self.once(
+            unit,
+            audit_service_pb2.EraseRecordsResponse,
+            caller=caller,
+            request=request,
+            request_id=request.request_id,
+            now=now,
+        )
+        return _erasure(erasure.carry_on(self.broker, begun.erasure, batches=CLEAR_BATCHES))
+
 
 def _packages(file: BinaryIO) -> Iterator[audit_service_pb2.GetEvidencePackageResponse]:
     with file:
         while piece := file.read(PIECE):
             yield audit_service_pb2.GetEvidencePackageResponse(package=piece)
+
+
+def _erasure(state: Erasure) -> audit_service_pb2.EraseRecordsResponse:
+    return audit_service_pb2.EraseRecordsResponse(
+        erasure=state.id,
+        keys=state.keys,
+        records=state.entries,
+        leaf_hash=state.entry_hash or b"",
+        cleared=state.cleared,
+    )
 
 
 def _record(entry: query.Entry) -> audit_service_pb2.AuditRecord:

@@ -14,7 +14,15 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from attestation.errors import AttestationError, ManifestError, ResultError, TrustAnchorError
-from audit.errors import AuditError, EntryNotFoundError, QueryError, RecordError, UnwitnessedError
+from audit.errors import (
+    AuditError,
+    EntryNotFoundError,
+    ErasureError,
+    KeyringError,
+    QueryError,
+    RecordError,
+    UnwitnessedError,
+)
 from keybroker import errors
 from keybroker.denial import DeniedError, Reason
 from keystead.binding import BindingError, UnwrapError
@@ -36,6 +44,8 @@ CODES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     EntryNotFoundError: grpc.StatusCode.NOT_FOUND,
     QueryError: grpc.StatusCode.INVALID_ARGUMENT,
     UnwitnessedError: grpc.StatusCode.UNAVAILABLE,
+    KeyringError: grpc.StatusCode.UNAVAILABLE,
+    ErasureError: grpc.StatusCode.FAILED_PRECONDITION,
     RecordError: grpc.StatusCode.INVALID_ARGUMENT,  # the request holds what no record may; the text repeats no value
     DeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.KeybrokerError: grpc.StatusCode.INTERNAL,

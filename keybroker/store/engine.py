@@ -26,6 +26,9 @@ from keybroker.errors import StoreConfigurationError, StoreUnavailableError, Sto
 BUSY_TIMEOUT: Final = 5
 """Seconds that a SQLite writer waits for another process's transaction."""
 
+FLUSH_TIMEOUT: Final = 200
+"""Milliseconds that emptying SQLite's log waits for readers."""
+
 STATEMENT_TIMEOUT: Final = 10
 """Seconds after which PostgreSQL stops a statement."""
 
@@ -139,6 +142,29 @@ def in_transaction(connection: Connection) -> bool:
             return False
 
 
+def flush_log(engine: Engine) -> bool:
+    """Empty SQLite's write-ahead log into the database, so that no old page stays there; nothing on PostgreSQL.
+
+    Old pages hold what was overwritten since. Whether all of it was emptied: readers may still need some.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    raw = engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        try:
+            cursor.execute("PRAGMA query_only=OFF")
+            cursor.execute(f"PRAGMA busy_timeout={FLUSH_TIMEOUT}")  # writers wait meanwhile
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, *_) = cursor.fetchone() or (1,)
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT * 1_000}")
+        finally:
+            cursor.close()
+    finally:
+        raw.close()
+    return not busy
+
+
 def _read_options(engine: Engine) -> dict[str, bool]:
     return {_READ_ONLY: True} if engine.dialect.name == "sqlite" else {"postgresql_readonly": True}
 
@@ -192,6 +218,8 @@ def _connect_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -
         cursor.execute("PRAGMA fullfsync=ON")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA trusted_schema=OFF")
+        # What is deleted is overwritten in the file, too: a destroyed key must not linger in a free page.
+        cursor.execute("PRAGMA secure_delete=ON")
     finally:
         cursor.close()
 

@@ -20,7 +20,8 @@ from audit.note import NoteVerifier
 from audit.query import DEFAULT_PAGE, MAX_PAGE, Entry, Filter, Page, newest_checkpoint, parse_asset, query
 from audit.query import newest as newest_entries
 from audit.records import Kind, Result
-from keystead.cli import audit_publish, output
+from keystead.cli import audit_erase, audit_publish, output
+from keystead.cli.audit_database import SEALED_NOTE, DatabaseOption, open_log
 from keystead.cli.audit_output import LinesOption, show_entries
 from keystead.cli.audit_publish import QuorumOption, WitnessOption, open_tiles, read_witnesses
 from keystead.cli.exits import NO, UsageError
@@ -37,19 +38,15 @@ if TYPE_CHECKING:
     from audit.receipt import Receipt
     from audit.verify import LogResult, Progress
 
+__all__ = ["DatabaseOption", "app"]
+
 app = typer.Typer(no_args_is_help=True, help="The log: who used what, where, under which policy; with proofs.")
 app.command(name="publish", help=audit_publish.PUBLISH_HELP)(audit_publish.publish_command)
 app.command(name="serve", help=audit_publish.SERVE_HELP)(audit_publish.serve_command)
+app.command(name="erase", help=audit_erase.ERASE_HELP)(audit_erase.erase_command)
 app.add_typer(audit_publish.witness_app, name="witness")
 
 _MAX_FILE: Final = 2 << 20
-
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option(
-        "--database", metavar="URL", help="The log's database: sqlite:///PATH or postgresql://USER@HOST/NAME."
-    ),
-]
 
 
 class LogSource(Protocol):
@@ -75,19 +72,25 @@ class LogSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DatabaseSource:
     """A log read from its database.
 
     Attributes:
         connection: sees one snapshot, read-only (`audit.database.snapshot`).
+        sealed: how many entries were met whose records there are no keys to.
     """
 
     connection: Connection
+    sealed: int = 0
 
     def query(self, wanted: Filter, *, limit: int, cursor: str) -> Page:
         """One page of the entries that `wanted` describes."""
-        return query(self.connection, wanted, limit=limit, cursor=cursor)
+        return self._counted(query(self.connection, wanted, limit=limit, cursor=cursor))
+
+    def _counted(self, page: Page) -> Page:
+        self.sealed += sum(entry.sealed for entry in page.entries)
+        return page
 
     def stream(self, wanted: Filter, *, newest: int, follow: bool) -> Iterator[Page]:
         """All entries that `wanted` describes, or the `newest` of them where not 0, some at a time.
@@ -98,11 +101,11 @@ class DatabaseSource:
         if follow:
             raise UsageError("--follow needs a broker, by --profile: a database is read as it was at one instant")
         if newest:
-            yield newest_entries(self.connection, wanted, limit=newest)
+            yield self._counted(newest_entries(self.connection, wanted, limit=newest))
             return
         cursor = ""
         while True:
-            page = query(self.connection, wanted, limit=MAX_PAGE, cursor=cursor)
+            page = self.query(wanted, limit=MAX_PAGE, cursor=cursor)
             yield page
             cursor = page.next_cursor
             if not cursor:
@@ -126,12 +129,14 @@ def open_source(database: str | None, broker: BrokerOptions) -> Iterator[LogSour
     Raises:
         UsageError: they name none.
         DatabaseError: the database cannot be read, or holds no log.
+        KeybrokerError: a configuration that it names, or its keys, cannot be used.
     """
     if database is not None:
-        from audit.database import snapshot
-
-        with snapshot(database) as connection:
-            yield DatabaseSource(connection)
+        with open_log(database) as connection:
+            source = DatabaseSource(connection)
+            yield source
+        if source.sealed:
+            output.console(stderr=True).print(f"Note: {source.sealed} records are {SEALED_NOTE}")
     elif broker.given:
         from keystead.cli.audit_source import BrokerSource
         from keystead.cli.connection import Connection as BrokerConnection
@@ -280,7 +285,12 @@ def fsck(
     *,
     database: Annotated[
         str,
-        typer.Option("--database", metavar="URL", help="sqlite:///PATH or postgresql://USER@HOST/NAME; only read."),
+        typer.Option(
+            "--database",
+            metavar="URL|CONFIG",
+            help="sqlite:///PATH or postgresql://USER@HOST/NAME; or a broker's configuration file, whose keys open "
+            "what is sealed. Only read.",
+        ),
     ],
     key: Annotated[str, typer.Option("--key", metavar="VKEY", help="The log's verifier key, or a file with it.")],
     witness: WitnessOption = None,
@@ -400,10 +410,9 @@ def _verify_bundle(
 def _verify_database(
     database: str, verifier: NoteVerifier, known: list[bytes], witnesses: WitnessPolicy, *, as_json: bool
 ) -> None:
-    from audit.database import snapshot
     from audit.verify import verify_log
 
-    with snapshot(database) as connection, _progress() as progress:
+    with open_log(database) as connection, _progress() as progress:
         result = verify_log(connection, verifier, known=known, progress=progress)
         if result.ok:
             newest_checkpoint(connection, witnesses)
@@ -418,12 +427,18 @@ def _verify_database(
                 "entries": result.entries,
                 "waiting": result.waiting,
                 "erased": len(result.erased),
+                "sealed": result.sealed,
                 "first bad entry": result.first_bad_index,
             },
             as_json=False,
         )
         print_problems(result.problems)
         print_verdict(ok=result.ok, problems=len(result.problems) + result.more_problems)
+        if result.sealed:
+            output.console(stderr=True).print(
+                f"Note: what {result.sealed} sealed records say, what queries answer from them, and whether erasures "
+                "are on record was not checked: that takes the log's keys (the broker's configuration as --database)"
+            )
     if not result.ok:
         raise typer.Exit(NO)
 
@@ -634,6 +649,7 @@ def _log_json(result: LogResult) -> dict[str, Json]:
         "entries": result.entries,
         "waiting": result.waiting,
         "erased": list(result.erased),
+        "sealed": result.sealed,
         "first_bad_index": result.first_bad_index,
         "problems": [problem.to_json() for problem in result.problems],
         "more_problems": result.more_problems,

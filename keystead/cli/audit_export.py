@@ -130,7 +130,7 @@ class _Reading:
     def all(self) -> Iterator[Entry]:
         for entry in self.source:
             self.entries += 1
-            self.erased += entry.payload is None
+            self.erased += entry.erased
             yield entry
 
     def kept(self) -> Iterator[tuple[Entry, Record]]:

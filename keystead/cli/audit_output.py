@@ -27,12 +27,13 @@ _ROWS: Final = 1_000
 
 
 def entry_json(entry: Entry) -> dict[str, Json]:
-    """An entry for programs; its record is null where it was erased."""
-    record = entry.record()
+    """An entry for programs; its record is null where it was erased, or is sealed."""
+    record = None if entry.sealed else entry.record()
     return {
         "index": entry.index,
         "entry_hash": entry.entry_hash.hex(),
         "record": None if record is None else record.to_json(),
+        "sealed": entry.sealed,
     }
 
 
@@ -95,6 +96,9 @@ def print_rows(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, 
 
 def _rows(entries: Iterable[Entry]) -> Iterator[tuple[object, ...]]:
     for entry in entries:
+        if entry.sealed:
+            yield (entry.index, None, "(sealed)", *(None for _ in COLUMNS[3:]))
+            continue
         record = entry.record()
         if record is not None:
             yield row(entry, record)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from audit.cosignature import Cosigner, WitnessKey, WitnessPolicy
-from audit.database import snapshot
 from audit.errors import MalformedError, PublishedError
 from audit.publish import publish
 from audit.stores import CHECKPOINT_PATH, MAX_OBJECT, FileStore, ObjectStore, TileSource
 from audit.witness import Witness, WitnessState
 from keystead.cli import instants, output
+from keystead.cli.audit_database import open_log
 from keystead.cli.exits import UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.output import JsonOption
@@ -153,7 +153,7 @@ def publish_command(
         raise UsageError(f"--key: {error}") from None
 
     def read() -> AbstractContextManager[Connection]:
-        return snapshot(database)
+        return open_log(database)
 
     store: ObjectStore = _open_bucket(where) if "://" in where else FileStore(Path(where))
     done = publish(read, store, verifier, witnesses=read_witnesses(witness, quorum))

@@ -190,11 +190,14 @@ def _build(config: Path, file: BinaryIO, scope: Scope, kept: bytes | None, *, un
     """Build it from the database that a broker's configuration names, and sign it with its key."""
     from audit.database import snapshot
     from audit.package.build import build_package
-    from keybroker.broker import load_log_signer, witness_policy
+    from keybroker.broker import load_log_keyring, load_log_signer, witness_policy
     from keybroker.config import BrokerConfig
 
     settings = BrokerConfig.load(config)
-    with snapshot(settings.database_url) as connection, _progress("writing records") as progress:
+    with (
+        snapshot(settings.database_url, load_log_keyring(settings)) as connection,
+        _progress("writing records") as progress,
+    ):
         build_package(
             connection,
             file,

@@ -152,3 +152,29 @@ class GetEvidencePackageResponse(_message.Message):
     PACKAGE_FIELD_NUMBER: _ClassVar[int]
     package: bytes
     def __init__(self, package: _Optional[bytes] = ...) -> None: ...
+
+class EraseRecordsRequest(_message.Message):
+    __slots__ = ("request_id", "tenant", "user", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    tenant: str
+    user: str
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class EraseRecordsResponse(_message.Message):
+    __slots__ = ("erasure", "keys", "records", "leaf_hash", "cleared")
+    ERASURE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    LEAF_HASH_FIELD_NUMBER: _ClassVar[int]
+    CLEARED_FIELD_NUMBER: _ClassVar[int]
+    erasure: int
+    keys: int
+    records: int
+    leaf_hash: bytes
+    cleared: bool
+    def __init__(self, erasure: _Optional[int] = ..., keys: _Optional[int] = ..., records: _Optional[int] = ..., leaf_hash: _Optional[bytes] = ..., cleared: _Optional[bool] = ...) -> None: ...

@@ -65,6 +65,11 @@ class AuditServiceStub:
                 request_serializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageRequest.SerializeToString,
                 response_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageResponse.FromString,
                 _registered_method=True)
+        self.EraseRecords = channel.unary_unary(
+                '/keystead.v1.AuditService/EraseRecords',
+                request_serializer=keystead_dot_v1_dot_audit__service__pb2.EraseRecordsRequest.SerializeToString,
+                response_deserializer=keystead_dot_v1_dot_audit__service__pb2.EraseRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -117,6 +122,15 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseRecords(self, request, context):
+        """Erases the records of a tenant, or of one of its users, by destroying the keys that they are sealed under. Proofs
+        stay. It is recorded, and refused while leases concerned are live. Query columns are cleared afterwards: repeat the
+        call with the same request id to learn how far it is. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +163,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetEvidencePackage,
                     request_deserializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageRequest.FromString,
                     response_serializer=keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageResponse.SerializeToString,
+            ),
+            'EraseRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseRecords,
+                    request_deserializer=keystead_dot_v1_dot_audit__service__pb2.EraseRecordsRequest.FromString,
+                    response_serializer=keystead_dot_v1_dot_audit__service__pb2.EraseRecordsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -314,6 +333,33 @@ class AuditService:
             '/keystead.v1.AuditService/GetEvidencePackage',
             keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageRequest.SerializeToString,
             keystead_dot_v1_dot_audit__service__pb2.GetEvidencePackageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keystead.v1.AuditService/EraseRecords',
+            keystead_dot_v1_dot_audit__service__pb2.EraseRecordsRequest.SerializeToString,
+            keystead_dot_v1_dot_audit__service__pb2.EraseRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

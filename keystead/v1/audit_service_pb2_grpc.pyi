@@ -34,6 +34,11 @@ class AuditServiceStub:
     """An evidence package: all records of a span with their proofs, signed by the log's key, for whoever has neither
     Keystead nor trust in its operator. Reading is itself recorded, with the digest of the package's manifest.
     """
+    EraseRecords: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.EraseRecordsRequest, _audit_service_pb2.EraseRecordsResponse]
+    """Erases the records of a tenant, or of one of its users, by destroying the keys that they are sealed under. Proofs
+    stay. It is recorded, and refused while leases concerned are live. Query columns are cleared afterwards: repeat the
+    call with the same request id to learn how far it is. Role: operator.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The log: who used what, where, under which policy, with proofs. Role: auditor."""
@@ -90,6 +95,17 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Iterator[_audit_service_pb2.GetEvidencePackageResponse]:
         """An evidence package: all records of a span with their proofs, signed by the log's key, for whoever has neither
         Keystead nor trust in its operator. Reading is itself recorded, with the digest of the package's manifest.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseRecords(
+        self,
+        request: _audit_service_pb2.EraseRecordsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _audit_service_pb2.EraseRecordsResponse:
+        """Erases the records of a tenant, or of one of its users, by destroying the keys that they are sealed under. Proofs
+        stay. It is recorded, and refused while leases concerned are live. Query columns are cleared afterwards: repeat the
+        call with the same request id to learn how far it is. Role: operator.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _grpc.Server) -> None: ...

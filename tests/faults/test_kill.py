@@ -24,12 +24,14 @@ from sqlalchemy import select
 
 import attester
 from attestation.simulator.node import SimulatedVendors
+from audit.keyring import bind
 from audit.note import NoteSigner
+from audit.query import find_payload
 from audit.records import Record
 from audit.sequencer import Sequencer
 from audit.tables import AUDIT_ENTRY
 from audit.verify import verify_log
-from keybroker.broker import LOG_KEY, log_origin
+from keybroker.broker import LOG_KEY, load_log_keyring, log_origin
 from keybroker.config import BrokerConfig
 from keybroker.keys.signing import SigningKey
 from keybroker.store.engine import open_engine
@@ -173,7 +175,7 @@ def load(
 def check(remote: Remote, answered: list[attester.LeaseTerms]) -> None:
     """Every released key has its record; leases, nonces, budgets and log agree."""
     config = remote.config
-    engine = open_engine(config.database_url)
+    engine = bind(open_engine(config.database_url), load_log_keyring(config))
     signer = NoteSigner(log_origin(config), SigningKey.load(config.path("keys") / LOG_KEY).private_key)
     Sequencer(engine, signer, log_origin(config)).run_once(int(time.time()))
     with engine.connect() as connection:
@@ -182,8 +184,8 @@ def check(remote: Remote, answered: list[attester.LeaseTerms]) -> None:
         leases = {row.lease_id: row for row in connection.execute(select(LEASE))}
         spent = {(bytes(row.nonce), row.node_id): row.lease_id for row in connection.execute(select(SPENT_NONCE))}
         entries = {
-            bytes(row.leaf_hash): Record.parse(bytes(row.payload))
-            for row in connection.execute(select(AUDIT_ENTRY.c.leaf_hash, AUDIT_ENTRY.c.payload))
+            bytes(row.leaf_hash): Record.parse(find_payload(connection, bytes(row.leaf_hash)) or b"")
+            for row in connection.execute(select(AUDIT_ENTRY.c.leaf_hash)).all()
         }
     engine.dispose()
     granted = {record.lease: entry for entry, record in entries.items() if record.kind.value == "lease.granted"}

@@ -22,6 +22,7 @@ import jwt
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import create_engine
 
@@ -615,6 +616,14 @@ def records() -> tuple[bytes, ...]:
             detail={"seconds": 5, "names": ["a"]},
         ).payload(),
     )
+
+
+PAYLOAD_CIPHER = AESGCM(bytes(32))
+_NONCE = bytes(12)
+SEALED_PAYLOAD = _NONCE + PAYLOAD_CIPHER.encrypt(
+    _NONCE, bytes(32) + b"{}", binding.encode("keystead/v1/audit-payload", b"fuzz", bytes(32))
+)
+"""What `audit.payload.seal` would make with a nonce of zeroes."""
 
 
 @cache

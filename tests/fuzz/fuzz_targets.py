@@ -59,6 +59,7 @@ from attester.grant_file import GrantFile
 from audit.checkpoint import Checkpoint, open_checkpoint
 from audit.cosignature import Cosigner, WitnessKey
 from audit.envelope import Leaf
+from audit.erasure import ERASED_KEYS, erased_keys
 from audit.errors import AuditError
 from audit.filter import parse_asset
 from audit.merkle import Frontier, verify_consistency, verify_inclusion
@@ -69,9 +70,10 @@ from audit.package.lines import Line
 from audit.package.manifest import DESCRIPTION, MANIFEST, RECORDS, FileDigest, open_manifest
 from audit.package.manifest import Manifest as PackageManifest
 from audit.package.verify import verify_package
+from audit.payload import unseal
 from audit.proof import ProofBundle, verify_bundle
 from audit.receipt import Receipt
-from audit.records import Record
+from audit.records import Actor, Kind, Record, Result
 from audit.tiles import TilePath, decode_bundle, encode_bundle
 from audit.witness import AddCheckpoint, parse_cosignature, parse_size
 from keybroker import requests
@@ -328,6 +330,26 @@ def _note(data: bytes) -> None:
     note = SignedNote.parse(data)
     assert note.to_bytes() == data
     note.verify(seeds.LOG_SIGNER.verifier)
+
+
+def _sealed_payload(data: bytes) -> None:
+    """Nothing opens but what was sealed."""
+    opened = unseal(seeds.PAYLOAD_CIPHER, data, key_id="fuzz", entry_hash=bytes(32))
+    assert data == seeds.SEALED_PAYLOAD
+    assert opened == (bytes(32), b"{}")
+
+
+def _erased_keys(data: bytes) -> None:
+    """A line that names a destroyed key is the one line that does."""
+    record = Record.build(
+        kind=Kind.AUDIT_ERASED,
+        time=1,
+        actor=Actor(role="operator", name="dpo"),
+        result=Result.RECORDED,
+        detail={ERASED_KEYS: (text(data),)},
+    )
+    for key in erased_keys(record):
+        assert str(key) == text(data)
 
 
 def _note_keys(data: bytes) -> None:
@@ -1151,6 +1173,22 @@ TARGETS = (
         errors=(AuditError,),
         covers=("audit.envelope:Leaf.parse",),
         max_len=128,
+    ),
+    Target(
+        name="audit.sealed-payload",
+        run=_sealed_payload,
+        seeds=lambda: (seeds.SEALED_PAYLOAD,),
+        errors=(AuditError,),
+        covers=("audit.payload:unseal",),
+        max_len=512,
+    ),
+    Target(
+        name="audit.erased-keys",
+        run=_erased_keys,
+        seeds=lambda: (b"ab" * 16 + b" 7 " + b"cd" * 32,),
+        errors=(AuditError,),
+        covers=(),
+        max_len=256,
     ),
     Target(
         name="audit.tiles",

@@ -11,13 +11,11 @@ from typing import Any
 import grpc
 import pytest
 from calls import Refusal, acquire_request, add_client, read_refusal, refusal, rows
-from factory import Factory, request_id
-from sqlalchemy import select
+from factory import Factory, recorded, request_id
 
 import attester
 from attester.collect.simulated import SimulatedCollector
 from audit.records import Record
-from audit.tables import AUDIT_ENTRY
 from keybroker.approvers import ApproverSet
 from keybroker.constraints import Areas, Assurance, Constraints, join, relaxes
 from keybroker.declassification import Declassification
@@ -118,10 +116,7 @@ def hold(client: attester.BrokerClient, factory: Factory, ref: AssetRef, node_id
 
 def records(factory: Factory, kind: str) -> list[Record]:
     with factory.broker.read() as connection:
-        found = connection.execute(
-            select(AUDIT_ENTRY.c.payload).where(AUDIT_ENTRY.c.kind == kind).order_by(AUDIT_ENTRY.c.id)
-        ).scalars()
-        return [Record.parse(bytes(payload)) for payload in found]
+        return recorded(connection, kind)
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from typing import Any
 import grpc
 import pytest
 from calls import refusal
-from factory import Factory, furnish, request_id
+from factory import Factory, furnish, recorded, request_id
 from prometheus_client import REGISTRY
 from sqlalchemy import func, select
 
 from attestation.simulator.node import SimulatedNode
 from audit.records import Kind, Record
-from audit.tables import AUDIT_ENTRY
 from keybroker.store import leases, nodes
 from keybroker.store.schema import LeaseState, NodeState
 from keystead.v1 import node_service_pb2 as npb
@@ -25,10 +24,7 @@ from keystead.v1 import site_service_pb2 as spb
 def records(factory: Factory, kind: Kind) -> list[Record]:
     """The log's records of one kind, oldest first."""
     with factory.broker.read() as connection:
-        rows = connection.execute(
-            select(AUDIT_ENTRY.c.payload).where(AUDIT_ENTRY.c.kind == kind.value).order_by(AUDIT_ENTRY.c.id)
-        )
-        return [Record.parse(bytes(row.payload)) for row in rows]
+        return recorded(connection, kind.value)
 
 
 def enrol(factory: Factory, record: spb.SignedStatement) -> Any:

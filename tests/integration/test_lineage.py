@@ -11,13 +11,11 @@ from typing import Any
 import grpc
 import pytest
 from calls import Session, acquire_request, read_refusal, refusal, rows
-from factory import Factory, request_id
-from sqlalchemy import select
+from factory import Factory, recorded, request_id
 
 import attester
 from attester.collect.simulated import SimulatedCollector
 from audit.records import Record
-from audit.tables import AUDIT_ENTRY
 from keybroker.constraints import Constraints, join, relaxes
 from keybroker.services.convert import constraints as read_constraints
 from keystead.binding import AssetRef, hpke_seal, lease_return_message, output_message, owner_key_info
@@ -122,10 +120,7 @@ def constraints(factory: Factory, ref: AssetRef) -> Constraints:
 def records(factory: Factory, kind: str) -> list[Record]:
     """The records of a kind, oldest first."""
     with factory.broker.read() as connection:
-        found = connection.execute(
-            select(AUDIT_ENTRY.c.payload).where(AUDIT_ENTRY.c.kind == kind).order_by(AUDIT_ENTRY.c.id)
-        ).scalars()
-        return [Record.parse(bytes(payload)) for payload in found]
+        return recorded(connection, kind)
 
 
 def lineage(factory: Factory, ref: AssetRef, direction: Any, profile: str = "acme-owner") -> set[tuple[str, str]]:
@@ -459,14 +454,8 @@ def test_an_output_never_misses_a_lease_that_races_it(any_factory: Factory) -> N
     order = [record for kind in ("lease.granted", "asset.output-registered") for record in records(factory, kind)]
     assert len(order) == 8
     with factory.broker.read() as connection:
-        log = connection.execute(
-            select(AUDIT_ENTRY.c.payload)
-            .where(AUDIT_ENTRY.c.kind.in_(["lease.granted", "asset.output-registered"]))
-            .order_by(AUDIT_ENTRY.c.id)
-        ).scalars()
         seen: set[str] = set()
-        for payload in log:
-            record = Record.parse(bytes(payload))
+        for record in recorded(connection, "lease.granted", "asset.output-registered"):
             if record.kind.value == "lease.granted":
                 seen |= {AssetRef.parse(text).asset for text in record.assets}
             else:

@@ -25,7 +25,7 @@ PROFILES = {
 
 
 def test_the_contract_names_a_role_for_every_rpc() -> None:
-    assert len(CONTRACT) == 47
+    assert len(CONTRACT) == 48
     assert {role for rpc in CONTRACT for role in rpc.roles} == set(ROLES)
 
 

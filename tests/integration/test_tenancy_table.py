@@ -65,6 +65,7 @@ EXEMPT = {
     "ChangeNodeDevices": "by an operator",
     "ImportNodes": "by an operator",
     "ListNodes": "nodes belong to the factory",
+    "EraseRecords": "by an operator",
 }
 
 

@@ -10,11 +10,10 @@ from typing import Any
 import grpc
 import pytest
 from calls import acquire_request, read_refusal
-from factory import Factory, furnish
+from factory import Factory, furnish, recorded
 from sqlalchemy import select
 
 import attester.errors
-from audit.tables import AUDIT_ENTRY
 from keybroker.store.schema import LEASE
 from keystead.binding import AssetRef
 from policy.errors import OpaMissingError, OpaVersionError
@@ -168,10 +167,7 @@ def test_a_tenants_pack_denies_and_demands_for_that_tenant_only(
     with factory.broker.read() as connection:
         digests = {row.tenant: row.policy_digest.hex() for row in connection.execute(select(LEASE))}
         spans = {row.tenant: row.expires_at - row.granted_at for row in connection.execute(select(LEASE))}
-        records = [
-            json.loads(row.payload)
-            for row in connection.execute(select(AUDIT_ENTRY).where(AUDIT_ENTRY.c.kind == "lease.granted"))
-        ]
+        records = [record.to_json() for record in recorded(connection, "lease.granted")]
     assert digests == {"acme": policies.release.digest, "globex": tenant.digest}
     assert spans["globex"] == 77
     assert tenant.digest == layers_digest(floor=policies.release.digest, release=tenant.release.tenant, appraisal=None)
@@ -214,10 +210,8 @@ def test_a_pack_that_cannot_be_loaded_denies_its_tenant_only(make_factory: Make,
     authorized = factory.authorize(ours)
     assert refused(lambda: factory.acquire("node-a", authorized, ours)) == {"TENANT_POLICY_UNDECIDED"}
     with factory.broker.read() as connection:
-        payload = connection.execute(
-            select(AUDIT_ENTRY.c.payload).where(AUDIT_ENTRY.c.kind == "broker.started")
-        ).scalar_one()
-    assert json.loads(payload)["detail"]["unusable_policies"] == sorted(factory.broker.policies.unusable)
+        (started_as,) = recorded(connection, "broker.started")
+    assert started_as.detail["unusable_policies"] == tuple(sorted(factory.broker.policies.unusable))
 
 
 def test_settings_alone_ask_the_factorys_packs_once_more(make_factory: Make) -> None:

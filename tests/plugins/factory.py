@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import Connection, select
 
 import attester
 from attestation.reference.signature import REFERENCE_VALUES_TYPE, load_private_key, sign_detached
@@ -24,6 +25,9 @@ from attestation.simulator.node import SimulatedNode, SimulatedVendors
 from attestation.simulator.snp import CURRENT_TCB
 from attestation.snp.abi import Product
 from attester.collect.simulated import SimulatedCollector
+from audit.payload import KEYED_ENTRY, PAYLOAD_COLUMNS, PayloadReader
+from audit.records import Record
+from audit.tables import AUDIT_ENTRY
 from keybroker.broker import Broker
 from keybroker.config import BrokerConfig
 from keybroker.initialise import Installation, initialise
@@ -333,6 +337,16 @@ class Factory(Remote):
         """Stop everything."""
         super().close()
         self.server.stop()
+
+
+def recorded(connection: Connection, *kinds: str) -> list[Record]:
+    """The log's records of some kinds, or all of them, oldest first, opened with the broker's keys."""
+    statement = select(AUDIT_ENTRY.c.id, *PAYLOAD_COLUMNS).select_from(KEYED_ENTRY).order_by(AUDIT_ENTRY.c.id)
+    if kinds:
+        statement = statement.where(AUDIT_ENTRY.c.kind.in_(kinds))
+    reader = PayloadReader(connection)
+    opened = [reader.open_checked(row, f"row {row.id}").payload for row in connection.execute(statement)]
+    return [Record.parse(payload) for payload in opened if payload is not None]
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -17,15 +19,24 @@ def flip_bit(file: Path) -> None:
         target.write(bytes([byte ^ 1]))
 
 
-def rewrite_record(database: Path, index: int) -> None:
-    """Rewrite the jurisdiction in one record, in the database's own file, as someone with access to it could."""
+def rewrite_record(database: Path, index: int, record: Mapping[str, object]) -> None:
+    """Put a forged record in place of a sealed one, in the database's own file, as someone with access to it could.
+
+    Who has access to the database has no keys to seal it with, so it is put there in the clear, as in a log without
+    keys.
+
+    Args:
+        database: the file.
+        index: which entry.
+        record: what the record says; the forged one says that it happened in the US.
+    """
+    forged = json.dumps({**record, "jurisdiction": "US"}, separators=(",", ":"), sort_keys=True).encode("utf-8")
     connection = sqlite3.connect(database)
     try:
-        (payload,) = connection.execute("SELECT payload FROM audit_entry WHERE leaf_index = ?", (index,)).fetchone()
-        record = json.loads(payload)
-        record["jurisdiction"] = "US"
-        forged = json.dumps(record, separators=(",", ":"), sort_keys=True).encode("utf-8")
-        connection.execute("UPDATE audit_entry SET payload = ? WHERE leaf_index = ?", (forged, index))
+        connection.execute(
+            "UPDATE audit_entry SET payload = ?, salt = ?, sealed = NULL, key_id = NULL WHERE leaf_index = ?",
+            (forged, os.urandom(32), index),
+        )
         connection.commit()
     finally:
         connection.close()

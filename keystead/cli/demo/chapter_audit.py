@@ -12,8 +12,11 @@ from audit.note import NoteVerifier, SignedNote
 from audit.package.files import open_package
 from audit.package.verify import verify_package
 from audit.proof import ProofBundle, verify_bundle
+from audit.query import get
 from audit.records import Kind, Record
 from audit.verify import verify_log
+from keybroker.broker import load_log_keyring
+from keybroker.config import BrokerConfig
 from keystead.cli import output
 from keystead.cli.connection import Connection
 from keystead.cli.demo.attacks import rewrite_record
@@ -130,8 +133,10 @@ def alter_the_log(narrator: Narrator, installation: Path, verifier: NoteVerifier
     tell = narrator
     database = installation / "keystead.db"
     url = f"sqlite:///{database}"
-    with snapshot(url) as connection:
+    ring = load_log_keyring(BrokerConfig.load(installation))
+    with snapshot(url, ring) as connection:
         whole = verify_log(connection, verifier, known=[known])
+        record = get(connection, index).record()
     tell.says("auditor", f"checks all {whole.entries} entries of the log's own database against what was signed")
     tell.outcome(
         "log-is-whole",
@@ -140,8 +145,8 @@ def alter_the_log(narrator: Narrator, installation: Path, verifier: NoteVerifier
         text="every entry, tile, counter and checkpoint agrees",
     )
     tell.says("an insider", f"rewrites entry {index} in the database: the lease was granted in the US, it says now")
-    rewrite_record(database, index)
-    with snapshot(url) as connection:
+    rewrite_record(database, index, {} if record is None else record.to_json())
+    with snapshot(url, ring) as connection:
         altered = verify_log(connection, verifier, known=[known])
     tell.outcome(
         "altered-record-is-named",

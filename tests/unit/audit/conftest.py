@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Engine, create_engine, event
 
+from audit.errors import KeyringError, MalformedError
+from audit.keyring import Keyring, bind
 from audit.log import append_many
 from audit.note import NoteSigner
 from audit.records import Actor, Kind, Record, Result
@@ -61,6 +66,50 @@ def any_engine(request: pytest.FixtureRequest, database_path: Path) -> Iterator[
     METADATA.create_all(engine)
     yield engine
     engine.dispose()
+
+
+class MemoryCustody:
+    """A host's key-encryption key, in memory, with the host's way of wrapping; it can be taken away."""
+
+    def __init__(self) -> None:
+        self.cipher = AESGCM(bytes(range(32)))
+        self.away = False
+        self.unwrapped = 0
+
+    def wrap(self, key: bytes, context: bytes) -> bytes:
+        """Wrap a payload key."""
+        if self.away:
+            raise KeyringError("custody: away")
+        nonce = os.urandom(12)
+        return nonce + self.cipher.encrypt(nonce, key, context)
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        """Open what `wrap` made."""
+        if self.away:
+            raise KeyringError("custody: away")
+        self.unwrapped += 1
+        try:
+            return self.cipher.decrypt(wrapped[:12], wrapped[12:], context)
+        except (InvalidTag, ValueError):
+            raise MalformedError("payload key", "does not open") from None
+
+
+@pytest.fixture
+def custody() -> MemoryCustody:
+    """A host's key-encryption key."""
+    return MemoryCustody()
+
+
+@pytest.fixture
+def new_ring(custody: MemoryCustody) -> Callable[[], Keyring]:
+    """Makes the log's keys anew, as each process has them."""
+    return lambda: Keyring(custody, origin=ORIGIN)
+
+
+@pytest.fixture
+def keyed(any_engine: Engine, new_ring: Callable[[], Keyring]) -> Engine:
+    """An empty database of either kind whose log has keys."""
+    return bind(any_engine, new_ring())
 
 
 @pytest.fixture(scope="session")

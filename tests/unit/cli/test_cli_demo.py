@@ -97,16 +97,22 @@ def test_one_bit_is_flipped(tmp_path: Path) -> None:
 
 def test_one_record_is_rewritten(tmp_path: Path) -> None:
     database = tmp_path / "log.db"
+    columns = "leaf_index INTEGER, salt BLOB, payload BLOB, sealed BLOB, key_id TEXT"
     with sqlite3.connect(database) as connection:
-        connection.execute("CREATE TABLE audit_entry (leaf_index INTEGER, payload BLOB)")
-        rows = [(index, json.dumps({"jurisdiction": "DE"}).encode()) for index in range(3)]
-        connection.executemany("INSERT INTO audit_entry VALUES (?, ?)", rows)
+        connection.execute(f"CREATE TABLE audit_entry ({columns})")
+        rows = [(index, b"sealed", "key") for index in range(3)]
+        connection.executemany("INSERT INTO audit_entry (leaf_index, sealed, key_id) VALUES (?, ?, ?)", rows)
     connection.close()
-    attacks.rewrite_record(database, 1)
+    attacks.rewrite_record(database, 1, {"jurisdiction": "DE", "kind": "lease.granted"})
     connection = sqlite3.connect(database)
-    payloads = [json.loads(row[0]) for row in connection.execute("SELECT payload FROM audit_entry ORDER BY leaf_index")]
+    found = connection.execute("SELECT payload, length(salt), sealed, key_id FROM audit_entry ORDER BY leaf_index")
+    forged = b'{"jurisdiction":"US","kind":"lease.granted"}'
+    assert found.fetchall() == [
+        (None, None, b"sealed", "key"),
+        (forged, 32, None, None),
+        (None, None, b"sealed", "key"),
+    ]
     connection.close()
-    assert [payload["jurisdiction"] for payload in payloads] == ["DE", "US", "DE"]
 
 
 def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:

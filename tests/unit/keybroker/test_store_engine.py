@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from keybroker.errors import StoreConfigurationError, StoreUnavailableError
 from keybroker.store import engine as engine_module
-from keybroker.store.engine import open_engine
+from keybroker.store.engine import flush_log, open_engine, read
 
 
 @pytest.fixture
@@ -144,3 +144,22 @@ def test_a_disk_without_a_write_ahead_log_is_refused() -> None:
     connect: Any = engine_module._connect_sqlite
     with pytest.raises(StoreConfigurationError, match="local disk"):
         connect(Raw(), None)
+
+
+def test_what_was_deleted_is_gone_from_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "flushed.db"
+    engine = open_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (secret TEXT)")
+        connection.exec_driver_sql("INSERT INTO kept VALUES ('marked-secret')")
+    assert flush_log(engine)
+    assert b"marked-secret" in path.read_bytes()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE kept SET secret = NULL")
+    with read(engine) as connection:
+        connection.exec_driver_sql("SELECT * FROM kept").all()
+        assert not flush_log(engine), "a reader may still need what is there"
+    assert flush_log(engine)
+    files = path.read_bytes() + path.with_name("flushed.db-wal").read_bytes()
+    assert b"marked-secret" not in files
+    engine.dispose()
