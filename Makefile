@@ -46,6 +46,7 @@ check-lint: $(VENV)/.dev
 check-types: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
+	$(BIN)/mypy bench
 
 check-layers: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo

@@ -129,8 +129,9 @@ class Sequencer:
             return 0
         reader = PayloadReader(connection)
         hashes = [_checked_hash(reader, row) for row in rows]
-        _place(connection, [row.id for row in rows], frontier.size)
-        _count_assets(connection, frontier.size)
+        ids = [row.id for row in rows]
+        _place(connection, ids, frontier.size)
+        _count_assets(connection, ids)
         integrate(connection, size=frontier.size, leaf_hashes=hashes)
         grown = frontier.extend(hashes)
         moved = connection.execute(
@@ -198,8 +199,11 @@ def _place(connection: Connection, ids: Sequence[int], start: int) -> None:
         raise LogCorruptError(f"log: {placed} entries stand at index {start} and after, {len(ids)} were placed there")
 
 
-def _count_assets(connection: Connection, start: int) -> None:
-    """Number each asset's entries on, in the order of the log, for the entries from `start` on."""
+def _count_assets(connection: Connection, ids: Sequence[int]) -> None:
+    """Number each asset's entries on, in the order of the log, for the entries `ids` that were placed just now.
+
+    They are named by their rows: asked for what stands behind an index, SQLite would read all that assets ever named.
+    """
     named, entry, total = AUDIT_ENTRY_ASSET.alias("named"), AUDIT_ENTRY.alias("placed"), AUDIT_ASSET_COUNTER
     place = func.row_number().over(partition_by=named.c.asset, order_by=(entry.c.leaf_index, named.c.version))
     numbered = (
@@ -211,7 +215,7 @@ def _count_assets(connection: Connection, start: int) -> None:
         )
         .join(entry, entry.c.id == named.c.entry_id)
         .outerjoin(total, total.c.asset == named.c.asset)
-        .where(entry.c.leaf_index >= start)
+        .where(named.c.entry_id.in_(ids))
         .subquery("numbered")
     )
     connection.execute(
@@ -225,9 +229,8 @@ def _count_assets(connection: Connection, start: int) -> None:
     )
     counted = connection.execute(
         select(named.c.asset, func.max(named.c.counter).label("now"), func.max(total.c.counter).label("before"))
-        .join(entry, entry.c.id == named.c.entry_id)
         .outerjoin(total, total.c.asset == named.c.asset)
-        .where(entry.c.leaf_index >= start)
+        .where(named.c.entry_id.in_(ids))
         .group_by(named.c.asset)
     ).all()
     added = [{"asset": row.asset, "counter": row.now} for row in counted if row.before is None]

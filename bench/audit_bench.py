@@ -21,10 +21,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Engine, create_engine, event, insert
+from sqlalchemy import Connection, Engine, create_engine, event, insert
 
 from audit.keyring import Keyring, bind
 from audit.log import append_many, projections
@@ -70,13 +70,16 @@ def build(number: int) -> Record:
 class BareRows:
     """Rows like those of `build`'s record, made before the clock starts; only their keys differ."""
 
+    FIRST: Final = 1 << 40
+    """Their keys begin here, far from those that a log gives out."""
+
     def __init__(self) -> None:
         record = build(0)
         # A sealed payload is longer by its nonce, salt and tag.
         self._row = projections(record) | {"digest": bytes(32), "sealed": bytes(60) + record.payload()}
         self._assets = [AssetRef.parse(text) for text in record.assets]
         self._hardware = record.hardware
-        self._next = 1 << 40
+        self._next = self.FIRST
         self._ready: list[list[dict[str, Any]]] = []
 
     def prepare(self, size: int, commits: int) -> None:
@@ -86,6 +89,16 @@ class BareRows:
             ids = range(self._next, self._next + size)
             self._next += size
             self._ready.append([self._row | {"id": n, "leaf_hash": n.to_bytes(32, "big")} for n in ids])
+
+    def insert_one(self, connection: Connection, number: int) -> None:
+        """Insert the rows of one record under a key of their own, in the caller's transaction."""
+        key = self.FIRST + number
+        connection.execute(insert(AUDIT_ENTRY), self._row | {"id": key, "leaf_hash": key.to_bytes(32, "big")})
+        assets = [{"entry_id": key, "asset": ref.asset, "version": ref.version} for ref in self._assets]
+        connection.execute(insert(AUDIT_ENTRY_ASSET), assets)
+        connection.execute(
+            insert(AUDIT_ENTRY_HARDWARE), [{"entry_id": key, "hardware": item} for item in self._hardware]
+        )
 
     def commit_all(self, engine: Engine) -> None:
         """Insert and commit them, one commit for each batch."""

@@ -142,6 +142,8 @@ def cryptography(made: Plant, request: Request) -> tuple[Callable[[], None], Cal
     Each operation is of the kind and over as many bytes as the broker's; keys that the broker keeps are kept.
     """
     anchors, now = made.broker.trust.anchors, int(time.time())
+    if anchors.snp is None:
+        raise RuntimeError("simulated SNP: no anchors")
     cpu = snp.authenticate(request.evidence.cpu, anchors=anchors.snp, now=now, log=CheckLog())
     if cpu.endorsement.vek is None:
         raise RuntimeError("simulated SNP: no VCEK")
@@ -174,8 +176,10 @@ def cryptography(made: Plant, request: Request) -> tuple[Callable[[], None], Cal
 
 def bare_gpu(made: Plant, evidence: Evidence, now: int) -> Callable[[], None]:
     """One GPU's signature."""
-    log = CheckLog()
-    key = nvgpu.authenticate(evidence, anchors=made.broker.trust.anchors.nvgpu, now=now, log=log).chain.chain.leaf_key
+    log, anchors = CheckLog(), made.broker.trust.anchors.nvgpu
+    if anchors is None:
+        raise RuntimeError("simulated GPU: no anchors")
+    key = nvgpu.authenticate(evidence, anchors=anchors, now=now, log=log).chain.chain.leaf_key
     if key is None:
         raise RuntimeError("simulated GPU: no leaf key")
     measurements = GpuEvidence.parse(evidence.data).measurements

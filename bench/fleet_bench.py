@@ -288,7 +288,7 @@ def measure(workers: list[subprocess.Popen[str]], chunks: int, *, made: float, s
     """Lines of the table."""
     verify = bare = 0.0
     done = reported = verify_cpu = bare_cpu = 0
-    memory = []
+    memory: list[tuple[int, float]] = []
     for _ in range(chunks // WORKERS):
         together(workers, go=False)
         seconds, answers = together(workers, go=True)

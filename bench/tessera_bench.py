@@ -54,7 +54,7 @@ def keystead(folder: Path) -> dict[str, float]:
         for number in range(ENTRIES // CALLERS):
             started = time.perf_counter()
             record = build(caller * ENTRIES + number)
-            committer.submit(lambda connection, record=record: append(connection, record), 60)
+            committer.submit(partial(append, record=record), 60)
             took.append(time.perf_counter() - started)
 
     threads = [threading.Thread(target=work, args=(caller,)) for caller in range(CALLERS)]

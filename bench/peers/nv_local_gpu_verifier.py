@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROUNDS = 7
 CALLS = 3
@@ -38,7 +40,7 @@ def main() -> None:
     json.dump(timings, output)
 
 
-def measure(case: dict, folder: Path) -> dict:
+def measure(case: dict[str, Any], folder: Path) -> dict[str, list[float]]:
     """CPU seconds by name of the call."""
     from OpenSSL import crypto
     from verifier.attestation import AttestationReport
@@ -97,7 +99,7 @@ def expect(good: object, what: str) -> None:
         raise SystemExit(f"the peer refuses: {what}")
 
 
-def seconds(call: object) -> list:
+def seconds(call: Callable[[], object]) -> list[float]:
     """CPU seconds of one call, by round."""
     call()
     gc.disable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, delete, func, insert, select, update
+from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 import audit
@@ -347,3 +349,27 @@ def test_append_many_keeps_order_and_refuses_too_large_records_whole(
         (f"lease-{number}", entry.entry_hash) for number, entry in enumerate(entries)
     ]
     assert len(rows) == 20
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_batch_reads_no_more_of_a_large_log_than_of_a_small_one(
+    engine: Engine, make_log: MakeLog, record: Build, count: int
+) -> None:
+    """SQLite plans without statistics, so that the plan for a small log is that for a large one."""
+    sequencer = make_log(engine, [20])
+    with engine.begin() as connection:
+        append_many(connection, [record(20 + number) for number in range(count)])
+    asked: list[tuple[str, Any]] = []
+    event.listen(
+        engine, "before_cursor_execute", lambda _c, _u, text, values, _x, many: many or asked.append((text, values))
+    )
+    assert sequencer.run_once(NOW) == count
+    statements = [item for item in asked if item[0].startswith(("SELECT", "UPDATE", "INSERT"))]
+    with engine.begin() as connection:
+        plans = [
+            step[-1]
+            for text, values in statements
+            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+        ]
+    assert any("SEARCH named" in step for step in plans)
+    assert not [step for step in plans if re.match(r"SCAN (audit_entry|named|placed|waiting)", step)], plans
