@@ -10,7 +10,7 @@ makes the mutants, chooses the tests that reach each and runs them in a fork (ht
   assignment of None) and what only changes the wording of a finding or an error.
 - Properties. mutmut passes over decorated functions, and much of what bytes mean stands in properties: they are written
   as plain methods first, which is what the decorator does.
-- Order. The tests that reach a mutant are run quickest first.
+- Order. Tests that noticed another mutant of the same function are run first, then the others, quickest first.
 - RSA keys of the simulators. Every mutant would spend two seconds on fresh ones; the keys made first are used again.
 
 Not mutated: statements outside functions, that is tables, constants and defaults of data classes.
@@ -39,9 +39,11 @@ from mutmut.mutation import file_mutation, mutators
 from mutmut.runners import harness
 from mutmut.state import state
 from mutmut.stats import status_by_exit_code
+from mutmut.utils.file_utils import change_cwd
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 MUTANTS: Final = ROOT / "mutants"
+NOTICED: Final = MUTANTS / "noticed"
 ERROR: Final = 255
 """Outcome of a mutant whose tests could not be run at all; mutmut counts it as a timeout."""
 
@@ -109,6 +111,26 @@ class _PlainProperties(cst.CSTTransformer):
         return cst.FlattenSentinel([updated_node.with_changes(decorators=[]), applied])
 
 
+class _Noticing:
+    """Pytest plugin that remembers, for each function, which tests noticed a mutant of it."""
+
+    def __init__(self, mutant: str) -> None:
+        self._file = NOTICED / mutant.rpartition("__mutmut_")[0]
+
+    def first(self, tests: list[str]) -> list[str]:
+        """`tests` with those that noticed a mutant of the function before the others, the latest first."""
+        known = self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []
+        latest = {test: number for number, test in enumerate(known)}
+        return sorted(tests, key=lambda test: -latest.get(test, -1))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Remember a test that fails."""
+        if report.failed:
+            NOTICED.mkdir(exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(f"{report.nodeid}\n")
+
+
 def _change_mutmut() -> None:
     """Give mutmut these operators, let it see properties, and keep wording out of its sight."""
     mutators.mutation_operators[:] = [
@@ -125,15 +147,19 @@ def _change_mutmut() -> None:
     def mutate_with_properties(filename: str, code: str, *rest: Any) -> Any:
         return mutate(filename, cst.parse_module(code).visit(_PlainProperties()).code, *rest)
 
-    def run_quick_tests_first(runner: Any, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+    def run_likely_tests_first(runner: Any, *, mutant_name: str | None, tests: Iterable[str]) -> int:
         durations = state().duration_by_test
-        return int(
-            run_tests(runner, mutant_name=mutant_name, tests=sorted(tests, key=lambda test: durations.get(test, 0)))
-        )
+        order = sorted(tests, key=lambda test: durations.get(test, 0))
+        if mutant_name is None:
+            return int(run_tests(runner, mutant_name=mutant_name, tests=order))
+        noticing = _Noticing(mutant_name)
+        with change_cwd("mutants"):
+            arguments = runner._pytest_args_regular_run(noticing.first(order))  # noqa: SLF001 - as above
+            return int(runner.execute_pytest(arguments, plugins=[noticing]))
 
     file_mutation.MutationVisitor._skip_node_and_children = skip  # noqa: SLF001 - as above
     mutmut.mutate_file_contents = mutate_with_properties
-    harness.PytestRunner.run_tests = run_quick_tests_first
+    harness.PytestRunner.run_tests = run_likely_tests_first
 
 
 def _reuse_rsa_keys() -> None:

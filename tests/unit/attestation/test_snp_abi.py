@@ -141,6 +141,13 @@ def test_signing_key(report: bytes, value: int, expected: SigningKey | None) -> 
     assert AttestationReport.parse(_with(report, 0x48, bytes((value << 2,)))).signing_key is expected
 
 
+@pytest.mark.parametrize("author_key", [False, True])
+@pytest.mark.parametrize("mask_chip_key", [False, True])
+def test_bits_of_signer_info(report: bytes, *, author_key: bool, mask_chip_key: bool) -> None:
+    parsed = AttestationReport.parse(_with(report, 0x48, bytes((author_key | mask_chip_key << 1,))))
+    assert (parsed.author_key_enabled, parsed.mask_chip_key) == (author_key, mask_chip_key)
+
+
 @pytest.mark.parametrize(
     ("family", "model", "product"),
     [
@@ -204,6 +211,12 @@ def test_tcb_comparison_is_by_component(component: str) -> None:
     assert base.at_least(lower)
     assert not lower.at_least(base)
     assert not higher_elsewhere.at_least(base)
+
+
+def test_the_first_fmc_level_is_above_none() -> None:
+    without, first = TcbVersion(fmc=0, bl=1, tee=1, snp=1, ucode=1), TcbVersion(fmc=1, bl=1, tee=1, snp=1, ucode=1)
+    assert first.at_least(without)
+    assert not without.at_least(first)
 
 
 def test_tcbs_of_different_layouts_do_not_compare() -> None:

@@ -104,6 +104,14 @@ def test_what_the_paravisor_states_is_claimed(judge: Callable[..., DeviceResult]
     assert claims["vmpl"] == 0
 
 
+def test_runtime_data_without_the_vtpms_key_claim_none(vm: SimulatedAzureVm, arguments: dict[str, Any]) -> None:
+    result = verify_evidence(vm.evidence(USER_DATA, members={"keys": []}), expected=USER_DATA, **arguments)
+    assert result.ok
+    azure = result.claims["azure"]
+    assert isinstance(azure, dict)
+    assert azure["vtpm_ak_thumbprint"] is None
+
+
 @pytest.mark.parametrize("hash_type", [1, 2, 3])
 def test_runtime_data_are_bound_by_any_of_the_hashes(
     vm: SimulatedAzureVm, arguments: dict[str, Any], hash_type: int

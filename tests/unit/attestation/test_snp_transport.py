@@ -66,6 +66,7 @@ def test_a_certificate_table_is_read_in_der_and_pem() -> None:
     assert table == {ARK_GUID: b"ark", ASK_GUID: b"ask", VCEK_GUID: b"vcek"}
     assert chain_from_table(table) == (b"vcek", b"ask", b"ark")
     assert chain_from_table({VLEK_GUID: b"vlek", VCEK_GUID: b"vcek"}) == (b"vlek",)
+    assert chain_from_table({VLEK_GUID: b"vlek", VCEK_GUID: b"vcek"}, leaf=VCEK_GUID) == (b"vcek",)
     assert parse_cert_table(bytes(24)) == {}
 
 

@@ -144,6 +144,9 @@ def test_finds_one_byte_after_the_signature() -> None:
     assert not SignedMeasurements.has_one_byte_after(data)
     assert SignedMeasurements.has_one_byte_after(data + b"x")
     assert not SignedMeasurements.has_one_byte_after(data + b"xx")
+    long = message(BLOCKS[:1], record=bytes(0x2_0001))
+    assert not SignedMeasurements.has_one_byte_after(long)
+    assert SignedMeasurements.has_one_byte_after(long + b"x")
 
 
 @pytest.mark.vectors
