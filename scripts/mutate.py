@@ -184,7 +184,10 @@ def _status(outcome: int | None) -> str:
 
 
 def _list_survivors() -> None:
-    """Print, for each mutated file, how many mutants there are, and what changed in those that no test noticed."""
+    """Print, for each mutated file, how many mutants there are, and what changed in those that no test noticed.
+
+    Those that were not tested are counted and not listed.
+    """
     for meta in sorted(MUTANTS.rglob("*.py.meta")):
         outcomes: dict[str, int | None] = json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
         source = meta.with_suffix("").read_text(encoding="utf-8")
@@ -200,7 +203,7 @@ def _list_survivors() -> None:
             ", ".join(f"{number} {status}" for status, number in counts),
         )
         for name, outcome in outcomes.items():
-            if _status(outcome) not in {"killed", "timeout"}:
+            if _status(outcome) not in {"killed", "timeout", "not checked"}:
                 mutant = name.rpartition(".")[2]
                 original = functions[mutant.rpartition("_")[0] + "_orig"]
                 print(f"  {name}: {_status(outcome)}")

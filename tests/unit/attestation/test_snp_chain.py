@@ -25,7 +25,7 @@ from attestation.snp import checks
 from attestation.snp import endorsements as amd
 from attestation.snp.abi import Product
 from attestation.snp.certificate import AmdCertificate
-from attestation.snp.endorsements import SnpAnchors, VekCertificate, _Authorities
+from attestation.snp.endorsements import Endorsement, SnpAnchors, VekCertificate, _Authorities
 
 NOW = 1_790_000_000
 DAY = 24 * 3600
@@ -328,3 +328,23 @@ def test_a_leafs_key_is_on_p384(pki: SimulatedAmdPki) -> None:
     ):
         with pytest.raises(MalformedError, match="not on P-384"):
             VekCertificate.parse(der)
+
+
+@pytest.mark.parametrize(
+    ("now", "valid"), [(NOW - DAY - 1, False), (NOW - DAY, True), (NOW + DAY, True), (NOW + DAY + 1, False)]
+)
+def test_certificates_are_valid_from_their_first_to_their_last_second(
+    pki: SimulatedAmdPki, now: int, *, valid: bool
+) -> None:
+    certificates, log = chain(pki), CheckLog()
+    endorsement = pinned(certificates).verify_chain(certificates, CheckLog())
+    assert endorsement.check_validity(log, now) is valid
+    assert [each.code for each in log.passed] == [checks.CHAIN_VALIDITY.code] * valid
+    names = ["SEV-VCEK", "SEV-Genoa", "ARK-Genoa"]
+    assert [each.field.rpartition(" ")[2] for each in log.findings] == ([] if valid else names)
+
+
+def test_no_certificate_is_not_said_to_be_valid() -> None:
+    log = CheckLog()
+    assert Endorsement(vek=None).check_validity(log, NOW)
+    assert (log.passed, log.findings) == ([], [])

@@ -192,6 +192,14 @@ CASES: dict[str, Case] = {
         fields=dict(zip(("cpuid_fam_id", "cpuid_mod_id"), CPUID[Product.MILAN], strict=False)),
         reference={"minimum_tcb": {Product.MILAN: CURRENT_TCB[Product.GENOA]}},
     ),
+    "CPUID and TCB of another product line, which are not compared with the leaf's TCB": Case(
+        {"SNP_PRODUCT"},
+        fields={
+            **dict(zip(("cpuid_fam_id", "cpuid_mod_id"), CPUID[Product.MILAN], strict=False)),
+            **dict.fromkeys(("current_tcb", "reported_tcb", "committed_tcb", "launch_tcb"), NEWER),
+        },
+        reference={"minimum_tcb": {Product.MILAN: CURRENT_TCB[Product.GENOA]}},
+    ),
     "CPUID of no known product": Case({"SNP_PRODUCT"}, fields={"cpuid_fam_id": 0x17}),
     "an old TCB in version 2, which names no product": Case(
         {"SNP_TCB_BELOW_MINIMUM"},
@@ -466,6 +474,14 @@ def test_what_the_reference_values_allow_passes(pki: SimulatedAmdPki) -> None:
     result = _verify(_chip(pki).evidence(REPORT_DATA, fields=fields), pki, reference=reference)
     assert result.findings == ()
     assert result.identity is None, "a masked chip proves no identity"
+
+
+@pytest.mark.parametrize("csp_id", [None, "CN=x"])
+def test_a_masked_chip_id_is_not_said_to_be_the_leafs(pki: SimulatedAmdPki, csp_id: str | None) -> None:
+    evidence = _chip(pki, Product.TURIN, csp_id=csp_id).evidence(REPORT_DATA, fields={"chip_id": bytes(64)})
+    result = _verify(evidence, pki, reference=replace(REFERENCE, allow_masked_chip_id=True))
+    assert result.findings == ()
+    assert "SNP_HWID" not in {each.code for each in result.passed}
 
 
 def test_defaults_are_strict() -> None:
