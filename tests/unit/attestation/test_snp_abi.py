@@ -116,7 +116,7 @@ def test_a_version_after_the_last_is_unsupported(report: bytes, version: int) ->
 
 
 @pytest.mark.parametrize(
-    ("version", "offset"), [(2, 0x188), (2, 0x18A), (2, 0x1F8), (3, 0x1F8), (4, 0x207), (3, 0x200)]
+    ("version", "offset"), [(2, 0x188), (2, 0x189), (2, 0x18A), (2, 0x1F8), (3, 0x1F8), (4, 0x207), (3, 0x200)]
 )
 def test_a_field_that_the_version_does_not_have_must_be_zero(
     vendors: SimulatedVendors, now: int, version: int, offset: int
@@ -211,6 +211,13 @@ def test_tcb_comparison_is_by_component(component: str) -> None:
     assert base.at_least(lower)
     assert not lower.at_least(base)
     assert not higher_elsewhere.at_least(base)
+
+
+@pytest.mark.parametrize("product", Product)
+@pytest.mark.parametrize("at", [0, 1, 7])
+def test_a_tcb_is_written_as_it_was_read(product: Product, at: int) -> None:
+    data = bytes(at) + b"\x09" + bytes(7 - at)
+    assert TcbVersion.parse(data, product).to_bytes(product) == data
 
 
 def test_the_first_fmc_level_is_above_none() -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -219,6 +220,23 @@ def test_only_what_a_pinned_root_signed_takes_room(
     assert read_authorities == [certificates[1]] * 2
 
 
+def test_a_chain_is_verified_once_where_it_is_trusted(pki: SimulatedAmdPki, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[tuple[bytes, ...]] = []
+    verify = SnpAnchors._verify_chain
+
+    def recording(anchors: SnpAnchors, certificates: tuple[bytes, ...], log: CheckLog) -> Endorsement:
+        verified.append(certificates)
+        return verify(anchors, certificates, log)
+
+    monkeypatch.setattr(SnpAnchors, "_verify_chain", recording)
+    sound, wrong = chain(pki), chain(pki, ask=name("SEV-Milan"))
+    for certificates, times in ((sound, 1), (wrong, 2)):
+        anchors = pinned(certificates)
+        assert judge(anchors, certificates) == judge(anchors, certificates)
+        assert verified == [certificates] * times
+        verified.clear()
+
+
 @pytest.fixture
 def loaded_lists(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Every revocation list that is decoded, in order."""
@@ -348,3 +366,17 @@ def test_no_certificate_is_not_said_to_be_valid() -> None:
     log = CheckLog()
     assert Endorsement(vek=None).check_validity(log, NOW)
     assert (log.passed, log.findings) == ([], [])
+
+
+@pytest.mark.parametrize("product", ["Genoa", "Genoa-B", "Genoa-B1", "Genoa-B123"])
+def test_a_product_name_may_have_a_stepping(pki: SimulatedAmdPki, product: str) -> None:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    read = VekCertificate.parse(vcek(pki, key, {amd.OID_PRODUCT_NAME: asn1.encode_der(asn1.IA5String(product))}))
+    assert (read.product, read.product_name) == (Product.GENOA, product)
+
+
+@pytest.mark.parametrize("product", ["", "-B1", "genoa", "Genoa ", "Genoa-", "Genoa-B1234", "Genoa-B/1", "Genoa-B-1"])
+def test_a_product_name_of_another_form(pki: SimulatedAmdPki, product: str) -> None:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    with pytest.raises(MalformedError, match="is not a known product line"):
+        VekCertificate.parse(vcek(pki, key, {amd.OID_PRODUCT_NAME: asn1.encode_der(asn1.IA5String(product))}))

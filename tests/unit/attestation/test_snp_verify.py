@@ -531,6 +531,13 @@ def test_a_cached_crl_still_expires_and_a_rejected_chain_is_not_cached(
     assert not second.ok
 
 
+def test_a_list_of_this_second_is_new(pki: SimulatedAmdPki) -> None:
+    crls = Collateral(crls=(pki.crl(Product.GENOA, this_update=NOW),))
+    result = _verify(_chip(pki).evidence(REPORT_DATA), pki, collateral=crls)
+    assert result.ok
+    assert result.collateral_age == {"amd-crl": 0}
+
+
 def test_a_list_from_the_future_has_a_finding_and_no_age(pki: SimulatedAmdPki) -> None:
     crls = Collateral(crls=(pki.crl(Product.GENOA, this_update=NOW + DAY),))
     result = _verify(_chip(pki).evidence(REPORT_DATA), pki, collateral=crls)
