@@ -149,6 +149,8 @@ FORMS: Final[dict[str, Change]] = {
         r"<ds:X509Data>.*</ds:X509Data>", "<ds:KeyName/>", text, flags=re.DOTALL
     ),
     "X509Data and a name": replaced("<ds:X509Data>", "<ds:KeyName>x</ds:KeyName><ds:X509Data>"),
+    "certificates in another element": lambda text: text.replace("ds:X509Data>", "ds:PGPData>"),
+    "a revocation list beside the certificates": replaced(CERTIFICATE, CERTIFICATE + "<ds:X509CRL>AAAA</ds:X509CRL>"),
     "no certificate": replaced(CERTIFICATE, ""),
     "too many certificates": replaced(CERTIFICATE, "<ds:X509Certificate>AAAA</ds:X509Certificate>" * 9),
     "a subject beside the certificates": replaced(CERTIFICATE, CERTIFICATE + "<ds:X509SubjectName/>"),

@@ -17,6 +17,7 @@ from attestation.simulator.node import SimulatedVendors
 from attestation.simulator.pki import SimulatedAmdPki
 from attestation.snp.abi import Product
 from attestation.snp.certificate import (
+    MAX_CERTIFICATE_SIZE,
     PSS_SHA384_ALGORITHM,
     PSS_SHA384_ALGORITHM_DEFAULT_TRAILER,
     AmdCertificate,
@@ -80,6 +81,13 @@ def test_the_one_shape_is_read(pki: SimulatedAmdPki) -> None:
 def test_other_signature_parameters(pki: SimulatedAmdPki, algorithm: Any, pss: Any) -> None:
     with pytest.raises(MalformedError, match="signature algorithm"):
         _parse(_sign(pki, _builder(pki), algorithm, pss))
+
+
+def test_the_longest_certificate_is_decoded() -> None:
+    with pytest.raises(MalformedError, match="not a DER"):
+        _parse(bytes(MAX_CERTIFICATE_SIZE))
+    with pytest.raises(MalformedError, match="at most"):
+        _parse(bytes(MAX_CERTIFICATE_SIZE + 1))
 
 
 def test_another_version(pki: SimulatedAmdPki) -> None:

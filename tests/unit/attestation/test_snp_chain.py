@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import NameOID
 
+from attestation.ecdsa import EcdsaKey
 from attestation.errors import MalformedError
 from attestation.findings import CheckLog
 from attestation.simulator.node import SimulatedVendors
@@ -328,6 +329,13 @@ def with_compressed_key(certificate: bytes, key: ec.EllipticCurvePublicKey) -> b
     return bytes(made)
 
 
+def test_a_plain_key_is_read_without_openssl(pki: SimulatedAmdPki) -> None:
+    public = ec.generate_private_key(ec.SECP384R1()).public_key()
+    assert isinstance(AmdCertificate.parse(vcek(pki, public), what="leaf").public_key, EcdsaKey)
+    compressed = AmdCertificate.parse(with_compressed_key(vcek(pki, public), public), what="leaf")
+    assert isinstance(compressed.public_key, ec.EllipticCurvePublicKey)
+
+
 def test_a_leaf_may_write_its_point_compressed(pki: SimulatedAmdPki) -> None:
     private = ec.generate_private_key(ec.SECP384R1())
     public = private.public_key()
@@ -380,3 +388,14 @@ def test_a_product_name_of_another_form(pki: SimulatedAmdPki, product: str) -> N
     key = ec.generate_private_key(ec.SECP384R1()).public_key()
     with pytest.raises(MalformedError, match="is not a known product line"):
         VekCertificate.parse(vcek(pki, key, {amd.OID_PRODUCT_NAME: asn1.encode_der(asn1.IA5String(product))}))
+
+
+def test_a_simulated_roots_stepping_is_in_ascii(pki: SimulatedAmdPki) -> None:
+    for stepping, known in (("B1", True), ("É1", False)):
+        root = Authority(pki._ark_key, name(f"ARK-Genoa-{stepping}"))
+        der = root.certificate(root)
+        if known:
+            assert SnpAnchors.simulated(der).is_pinned(der)
+        else:
+            with pytest.raises(MalformedError, match="is not a known product line"):
+                SnpAnchors.simulated(der)
