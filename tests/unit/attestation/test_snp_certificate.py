@@ -105,6 +105,14 @@ def test_an_outer_algorithm_that_was_not_signed(pki: SimulatedAmdPki) -> None:
         _parse(b"\x30\x82" + len(body).to_bytes(2, "big") + body)
 
 
+def test_a_signature_with_unused_bits(pki: SimulatedAmdPki) -> None:
+    der = next(each for each in (_sign(pki, _builder(pki)) for _ in range(100)) if each[-1] & 1 == 0)
+    whole = b"\x03\x82\x02\x01\x00"
+    assert der[-517:-512] == whole
+    with pytest.raises(MalformedError, match="unused bits"):
+        _parse(der[:-513] + b"\x01" + der[-512:])
+
+
 def test_a_critical_extension_that_is_not_understood(pki: SimulatedAmdPki) -> None:
     extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
     assert _parse(_sign(pki, _builder(pki).add_extension(extension, critical=False)))
