@@ -52,6 +52,13 @@ def test_absent_fields_are_none(evidence: GpuEvidence) -> None:
     assert bare.mode is Mode.UNSTATED
 
 
+@pytest.mark.parametrize(
+    "kind", [OpaqueType.PROJECT, OpaqueType.PROJECT_SKU, OpaqueType.CHIP_SKU, OpaqueType.VBIOS_VERSION]
+)
+def test_a_vbios_is_identified_by_all_its_parts_or_not_at_all(evidence: GpuEvidence, kind: OpaqueType) -> None:
+    assert with_field(evidence, kind, None).vbios_rim_id is None
+
+
 def test_round_trip(evidence: GpuEvidence) -> None:
     assert GpuEvidence.parse(evidence.to_bytes()) == evidence
 
@@ -71,6 +78,7 @@ def test_changed_fields_cannot_be_written_as_if_signed(evidence: GpuEvidence) ->
         (OpaqueType.DRIVER_VERSION, b"58\x000\0", "driver_version"),
         (OpaqueType.VBIOS_VERSION, bytes(7), "vbios_version"),
         (OpaqueType.VBIOS_VERSION, b"\0\0\0\x96\0\0\0\x01", "vbios_version"),
+        (OpaqueType.VBIOS_VERSION, b"\0\0\0\x96\0\x01\0\0", "vbios_version"),
         (OpaqueType.CHIP_INFO, b"GB100", "chip"),
         (OpaqueType.PROJECT, b"", "vbios_rim_id"),
         (OpaqueType.FEATURE_FLAG, b"\0", "feature_flag"),

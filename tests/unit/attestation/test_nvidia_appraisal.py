@@ -220,6 +220,22 @@ def _responses(chain: tuple[bytes, ...] | None = None, *, first: int = 1, **opti
     return list(OCSP.responses(chain or HOPPER.certificates(), this_update=this_update, first=first, **options))
 
 
+@pytest.mark.parametrize(
+    ("pinned", "passed"),
+    [
+        ({}, []),
+        ({1: frozenset({HOPPER.measurements[1]}), 2: frozenset({HOPPER.measurements[2], bytes(48)})}, ["2 as pinned"]),
+        ({1: frozenset({HOPPER.measurements[1]}), 2: frozenset({bytes(48)})}, []),
+    ],
+    ids=["none", "met", "one is not met"],
+)
+def test_pinned_measurements_are_said_to_be_met_where_all_are(
+    pinned: dict[int, frozenset[bytes]], passed: list[str]
+) -> None:
+    result = judge(reference=replace(REFERENCE, measurements=pinned))
+    assert [each.value for each in result.passed if each.code == "NVGPU_MEASUREMENT"] == passed
+
+
 def test_responses_for_device_and_signers() -> None:
     rims = [RIMS.driver(HOPPER), RIMS.vbios(HOPPER)]
     result = judge(rims=rims, ocsp=_responses() + _responses(RIMS.certificates(), first=0))
@@ -228,6 +244,8 @@ def test_responses_for_device_and_signers() -> None:
     ages = {name: age for name, age in result.collateral_age.items() if name.startswith("ocsp ")}
     assert set(ages.values()) == {60}
     assert len(ages) == 6
+    judged = [each.field for each in result.passed if each.code == "OCSP_STATUS"]
+    assert len(judged) == len(set(judged)), "authorities that the manifests share are judged once"
     partly = judge(rims=rims, ocsp=_responses())
     assert informing(partly) == UNJUDGED | {"OCSP_NOT_GIVEN"}
 

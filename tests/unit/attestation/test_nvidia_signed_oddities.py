@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -17,9 +19,11 @@ from attestation.errors import MalformedError
 from attestation.findings import CheckLog
 from attestation.nvgpu import verify as nvgpu
 from attestation.nvgpu.abi import Mode
+from attestation.nvgpu.endorsements import NvGpuAnchors
 from attestation.nvswitch import verify as nvswitch
 from attestation.simulator.nvgpu import GpuConfiguration, SimulatedGpu, SimulatedGpuVendor
 from attestation.simulator.nvswitch import SimulatedSwitch
+from attestation.simulator.rim import SimulatedRimAuthority
 from attestation.spdm.abi import (
     RAW_BIT_STREAM,
     GetMeasurements,
@@ -29,14 +33,14 @@ from attestation.spdm.abi import (
 )
 from attestation.spdm.dice import OID_COMPOSITE_DEVICE_ID, OID_DICE_TCB_INFO, dice_tcb_info_to_bytes
 from attestation.spdm.opaque import opaque_to_bytes, parse_opaque
-from attestation.types import DeviceResult, Evidence
+from attestation.types import Collateral, DeviceResult, Evidence
 
 NOW: Final = 1_790_000_000
 NONCE: Final = b"\xa5" * 32
 VENDOR: Final = SimulatedGpuVendor(b"\x01" * 32)
 PPCIE: Final = GpuConfiguration(mode=Mode.PROTECTED_PCIE, switch_pdis=(bytes(range(1, 9)),))
-GPU: Final = VENDOR.gpu(7, configuration=PPCIE)
-SWITCH: Final = SimulatedSwitch(vendor=VENDOR, pdi=9, gpu_pdis=(7,))
+GPU: Final = VENDOR.gpu(0x7A, configuration=PPCIE)
+SWITCH: Final = SimulatedSwitch(vendor=VENDOR, pdi=9, gpu_pdis=(0x7A,))
 Device = SimulatedGpu | SimulatedSwitch
 BOTH: Final = pytest.mark.parametrize("device", [GPU, SWITCH], ids=["gpu", "nvswitch"])
 Blocks = list[MeasurementBlock]
@@ -46,7 +50,7 @@ def judge(device: Device, evidence: Evidence, **options: Any) -> DeviceResult:
     if isinstance(device, SimulatedGpu):
         return nvgpu.verify(
             evidence,
-            anchors=VENDOR.anchors(),
+            anchors=options.pop("anchors", None) or VENDOR.anchors(),
             reference=nvgpu.NvGpuReference(
                 products=frozenset({"GH100"}),
                 modes=frozenset(Mode),
@@ -151,6 +155,13 @@ def test_a_field_that_is_absent(device: Device, kinds: tuple[int, ...], findings
     assert (result.identity is None) is ("NVSWITCH_PDI" in findings)
 
 
+def test_a_driver_that_is_not_stated_has_no_manifest_of_its_own() -> None:
+    rims = (SimulatedRimAuthority(vendor=VENDOR, not_before=NOW - 3600).driver(GPU),)
+    result = judge(GPU, signed(GPU, fields=without(3)), collateral=Collateral(rims=rims))
+    (finding,) = [each for each in result.findings if each.code == "RIM_VERSION"]
+    assert finding.expected == "GH100 of a version that the evidence states"
+
+
 def test_links_to_nowhere_are_no_switches() -> None:
     empty = signed(GPU, fields=lambda fields: {**fields, 22: bytes(18 * 8)})
     assert failing(judge(GPU, empty)) == {"NVGPU_SWITCHES": "none"}
@@ -197,6 +208,27 @@ def test_a_leaf_whose_key_is_of_another_kind_is_a_finding(device: Device, key: A
 
 
 @BOTH
+def test_a_leaf_without_firmware_identity(device: Device) -> None:
+    result = judge(device, new_leaf(device, x509.OCSPNoCheck()))
+    assert failing(result) == (
+        {"NVGPU_FWID_PRESENT": "evidence: present, leaf: absent"} if device is GPU else {"NVSWITCH_LEAF_FWID": "absent"}
+    )
+    assert result.claims["leaf_fwid"] is None
+
+
+def test_claims_say_what_is_there_and_what_is_not() -> None:
+    claims = judge(GPU, evidence_of(GPU)).claims
+    assert GPU.identity.value == claims["certified_serial_number"]
+    assert re.search(r"[a-f]", GPU.identity.value), "which has letters to be written in lower case"
+    assert claims["fwid"] == claims["leaf_fwid"] == GPU.fwid.hex()
+    counts = claims["measurement_counts"]
+    assert isinstance(counts, list)
+    assert len(counts) == len(GPU.measurements)
+    bare = judge(GPU, signed(GPU, fields=without(12, 20))).claims
+    assert (bare["measurement_counts"], bare["fwid"], bare["fwid_in_leaf"]) == (None, None, None)
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("flags", "found"),
     [((), False), (("not_configured",), False), (("recovery",), True), (("not_secure", "not_configured"), True)],
@@ -205,6 +237,27 @@ def test_the_state_of_the_firmware(device: Device, flags: tuple[str, ...], found
     info = dice_tcb_info_to_bytes(model="x", fwid=device.fwid, flags=flags)
     result = judge(device, new_leaf(device, x509.UnrecognizedExtension(OID_DICE_TCB_INFO, info)))
     assert [code.partition("_")[2] for code in failing(result)] == (["FIRMWARE_STATE"] if found else [])
+
+
+def test_a_statement_judged_for_one_firmware_is_not_taken_for_another() -> None:
+    """Two leaves in a row that differ in nothing but what they say of the firmware, by the same anchors."""
+    anchors = VENDOR.anchors()
+    for flags, found in (((), {}), (("recovery",), {"NVGPU_FIRMWARE_STATE": "recovery"})):
+        info = dice_tcb_info_to_bytes(model="x", fwid=GPU.fwid, flags=flags)
+        leaf = new_leaf(GPU, x509.UnrecognizedExtension(OID_DICE_TCB_INFO, info))
+        assert failing(judge(GPU, leaf, anchors=anchors)) == found
+    assert set(failing(judge(GPU, new_leaf(GPU, x509.OCSPNoCheck()), anchors=anchors))) == {"NVGPU_FWID_PRESENT"}
+
+
+def test_a_simulated_manifest_makes_the_result_simulated() -> None:
+    """Here the vendor's root is pinned for devices as NVIDIA's is, and as a simulator's for manifests."""
+    roots = frozenset({hashlib.sha256(VENDOR.root_der).digest()})
+    authority = SimulatedRimAuthority(vendor=VENDOR, not_before=NOW - 3600)
+    anchors = NvGpuAnchors._of(roots, frozenset(), authority.anchors())
+    assert not judge(GPU, evidence_of(GPU), anchors=anchors).simulated
+    with_manifest = judge(GPU, evidence_of(GPU), anchors=anchors, collateral=Collateral(rims=(authority.driver(GPU),)))
+    assert failing(with_manifest) == {}
+    assert with_manifest.simulated
 
 
 @BOTH

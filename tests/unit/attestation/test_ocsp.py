@@ -24,6 +24,7 @@ from attestation.ocsp import (
     OcspCache,
     OcspResponses,
     OcspRules,
+    _Signer,
     check_revocation,
 )
 from attestation.x509 import MAX_CERTIFICATE_SIZE, CertificateChain, ChainRules, EcAlgorithm, verify_chain
@@ -328,6 +329,46 @@ def test_an_older_answer_of_another_issuer_is_passed_over() -> None:
 def test_what_was_read_before_is_not_read_again() -> None:
     cache, given = OcspCache(), (SOUND.der(),)
     assert cache.parse(given) is cache.parse(given)
+
+
+def test_signatures_and_certificates_are_read_and_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    verify, read = _Signer.verifies, _Signer.of
+
+    def verifying(signer: _Signer, signature: bytes, message: bytes) -> bool:
+        done.append("verified")
+        return verify(signer, signature, message)
+
+    def reading(given: x509.Certificate) -> _Signer:
+        done.append(f"read {given.subject.rfc4514_string()}")
+        return read(given)
+
+    monkeypatch.setattr(_Signer, "verifies", verifying)
+    monkeypatch.setattr(_Signer, "of", reading)
+    cache, revoked = OcspCache(), replace(SOUND, revoked=True)
+    given, chain = (revoked.der(),), chain_of(SUBJECT, ISSUER)
+
+    def said(responses: tuple[bytes, ...]) -> list[str]:
+        done.clear()
+        log = CheckLog()
+        check_revocation(
+            chain,
+            positions=(0,),
+            responses=cache.parse(responses),
+            rules=OcspRules(),
+            cache=cache,
+            now=NOW,
+            log=log,
+        )
+        return [finding.code for finding in log.findings]
+
+    assert said(given) == ["OCSP_STATUS"]
+    assert done == ["read CN=issuer", "read CN=responder", "verified", "verified"]
+    assert said(given) == ["OCSP_STATUS"]
+    assert done == []
+    # The same responder once more, for what it has not answered yet: only its new signature is verified.
+    assert said((replace(revoked, at=NOW - HOUR + 1).der(),)) == ["OCSP_STATUS"]
+    assert done == ["verified"]
 
 
 @pytest.mark.parametrize(

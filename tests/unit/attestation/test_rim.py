@@ -219,6 +219,61 @@ def test_dangerous_xml_is_refused_quickly(data: bytes) -> None:
     assert codes(log) == {"RIM_DOCUMENT"}
 
 
+def of_size(size: int) -> bytes:
+    """A document of `size` bytes, in pieces that no other limit refuses."""
+    piece = b"<y>" + b" " * 5000 + b"</y>"
+    count = (size - 7) // len(piece) - 1
+    rest = size - 7 - count * len(piece)
+    return b"<x>" + piece * count + b"<y>" + b" " * (rest - 7) + b"</y></x>"
+
+
+def tags(count: int) -> bytes:
+    """A document of this even number of tags."""
+    return b"<x>" + b"<y></y>" * (count // 2 - 1) + b"</x>"
+
+
+@pytest.mark.parametrize(
+    ("most", "more", "problem"),
+    [
+        (of_size(xml.MAX_DOCUMENT_SIZE), of_size(xml.MAX_DOCUMENT_SIZE + 1), "bytes, at most"),
+        (tags(2 * xml.MAX_ELEMENTS), tags(2 * xml.MAX_ELEMENTS).replace(b"<y>", b"<z/><y>", 1), "elements"),
+        (
+            b"<x>" + b" " * (xml.MAX_MARKUP_SIZE - 2) + b"</x>",
+            b"<x>" + b" " * (xml.MAX_MARKUP_SIZE - 1) + b"</x>",
+            "a tag or text of more than",
+        ),
+    ],
+    ids=["size", "elements", "markup"],
+)
+def test_the_limits_of_xml(most: bytes, more: bytes, problem: str) -> None:
+    assert parse_xml(most, "test").tag == "x"
+    with pytest.raises(MalformedError, match=problem):
+        parse_xml(more, "test")
+
+
+@pytest.mark.parametrize("before", ["", "<y></y><y></y>", "<y/>"])
+@pytest.mark.parametrize("text", ["", "/>"])
+def test_how_deep_xml_may_be(before: str, text: str) -> None:
+    def nested(depth: int) -> bytes:
+        inside = depth - 1
+        return f"<x>{before}{f'<y>{text}' * inside}{'</y>' * inside}</x>".encode()
+
+    assert parse_xml(nested(xml.MAX_DEPTH), "test").tag == "x"
+    with pytest.raises(MalformedError, match="deep"):
+        parse_xml(nested(xml.MAX_DEPTH + 1), "test")
+
+
+def test_what_no_parser_should_see_is_found_where_it_is_first() -> None:
+    for data, offset, problem in (
+        (b"<x>\0</x>", 3, "NUL"),
+        (b"<x><!-- --><y/><!-- --></x>", 3, "a document type, comment or CDATA"),
+        (b"<x><?y?><?y?></x>", 3, "a processing instruction or declaration"),
+    ):
+        with pytest.raises(MalformedError, match=problem) as refused:
+            parse_xml(data, "test")
+        assert refused.value.offset == offset
+
+
 def test_harmless_xml_is_read() -> None:
     for data in (b"<x/>", b'<?xml version="1.0" encoding="UTF-8"?>\n<x a="&lt;!-- &amp;"/>', "<x>‖</x>".encode()):
         assert parse_xml(data, "test").tag == "x"

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
 from attestation.ecdsa import EcdsaKey
@@ -171,6 +173,25 @@ def test_any_number_of_certificates_is_a_form_but_not_a_chain(count: int) -> Non
     one = CERTIFICATE[: CERTIFICATE.index("</ds:X509Certificate>") + len("</ds:X509Certificate>")]
     assert judge(signed(replaced(CERTIFICATE, one * count)(SOUND)))[1].keys() >= {"RIM_CHAIN", "X509_CHAIN_LENGTH"}
     assert MAX_CERTIFICATES == 8
+
+
+@pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP521R1())])
+def test_a_signer_with_a_key_of_another_kind_signs_nothing(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+) -> None:
+    old = x509.load_der_x509_certificate(AUTHORITY.certificates()[0])
+    builder = (
+        x509.CertificateBuilder(old.issuer, old.subject, key.public_key(), old.serial_number)
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    leaf = builder.sign(VENDOR.key("RIM product"), hashes.SHA384()).public_bytes(Encoding.DER)
+    stated = base64.b64encode(AUTHORITY.certificates()[0]).decode()
+    rim, findings = judge(replaced(stated, base64.b64encode(leaf).decode())(SOUND).encode())
+    assert rim is None
+    assert set(findings) == {"RIM_CHAIN", "RIM_SIGNATURE", "X509_ALGORITHM"}
 
 
 def test_a_key_of_another_curve_did_not_sign() -> None:

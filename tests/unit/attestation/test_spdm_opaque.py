@@ -32,5 +32,7 @@ def test_broken_fields_are_malformed(data: str, reason: str) -> None:
 
 
 def test_value_too_long_cannot_be_written() -> None:
+    longest = {3: bytes((1 << 16) - 1)}
+    assert parse_opaque(opaque_to_bytes(longest)) == longest
     with pytest.raises(ValueError, match="65,535"):
         opaque_to_bytes({3: bytes(1 << 16)})
