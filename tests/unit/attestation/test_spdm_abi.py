@@ -117,6 +117,13 @@ def test_blocks_of_different_sizes_and_any_order_are_read() -> None:
     assert SignedMeasurements.parse(message(blocks)).response.blocks == blocks
 
 
+def test_a_record_of_more_than_two_bytes_of_length_is_read() -> None:
+    blocks = tuple(MeasurementBlock(index, 1, bytes([index]) * 700) for index in range(1, 201))
+    data = message(blocks)
+    assert data[44] == 2, "the third byte of the length"
+    assert SignedMeasurements.parse(data).response.blocks == blocks
+
+
 def test_a_single_huge_block_is_walked() -> None:
     with pytest.raises(MalformedError):
         SignedMeasurements.parse(message(BLOCKS[:1], record=bytes(70_000)))
@@ -125,6 +132,7 @@ def test_a_single_huge_block_is_walked() -> None:
 def test_uniform_shortcut_accepts_only_what_the_walk_accepts() -> None:
     """Every single-byte change of a uniform record: the shortcut never says yes where the walk says no."""
     record = record_to_bytes(BLOCKS)
+    assert abi._is_uniform(record, 4)
     for offset in range(len(record)):
         for value in (0, 1, 2, 51, 255):
             changed = record[:offset] + bytes([value]) + record[offset + 1 :]
