@@ -220,6 +220,28 @@ def _responses(chain: tuple[bytes, ...] | None = None, *, first: int = 1, **opti
     return list(OCSP.responses(chain or HOPPER.certificates(), this_update=this_update, first=first, **options))
 
 
+def test_what_is_said_of_manifests_that_hold() -> None:
+    def said(*rims: bytes) -> dict[str, str]:
+        result = judge(rims=rims)
+        return {each.code: each.value for each in result.passed if each.code in {"RIM_MEASUREMENT", "RIM_CONFLICT"}}
+
+    assert said() == {}, "nothing, where there is none"
+    assert said(RIMS.driver(HOPPER)) == {"RIM_MEASUREMENT": "20 as the manifests say", "RIM_CONFLICT": "each is"}
+    other = {index: (bytes(48),) for index in DRIVER_INDICES}
+    version = HOPPER.configuration.driver_version
+    assert said(RIMS.manifest(product="GH100", edition="GPU", version=version, values=other)) == {
+        "RIM_CONFLICT": "each is"
+    }
+    assert not any(each.code == "RIM_OTHER_DEVICE" for each in judge().passed)
+
+
+def test_a_coverage_of_everything_names_nothing() -> None:
+    whole = Coverage(total=(1, 2), by_source={"pinned": (1, 2)}, skipped=())
+    assert str(whole) == "2 of 2"
+    assert str(replace(whole, by_source={"pinned": (1,)})) == "1 of 2; not 2"
+    assert str(replace(whole, by_source={})) == "0 of 2"
+
+
 @pytest.mark.parametrize(
     ("pinned", "passed"),
     [

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from attestation import ocsp as module
 from attestation.errors import MalformedError
 from attestation.findings import CheckLog
 from attestation.ocsp import (
@@ -369,6 +370,72 @@ def test_signatures_and_certificates_are_read_and_verified_once(monkeypatch: pyt
     # The same responder once more, for what it has not answered yet: only its new signature is verified.
     assert said((replace(revoked, at=NOW - HOUR + 1).der(),)) == ["OCSP_STATUS"]
     assert done == ["verified"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "rules", "times"),
+    [
+        pytest.param(SOUND, OcspRules(), 1, id="sound"),
+        pytest.param(DIRECT, OcspRules(), 1, id="by the issuer"),
+        pytest.param(replace(SOUND, at=NOW), OcspRules(), 1, id="of this second"),
+        pytest.param(SOUND, OcspRules(nonce=b"n"), 1, id="a nonce was sent and is not answered"),
+        pytest.param(replace(SOUND, extensions=((x509.OCSPNonce(b"n"), False),)), OcspRules(), 1, id="nobody asked"),
+        pytest.param(
+            replace(SOUND, extensions=((x509.OCSPNonce(b"n"), False),)), OcspRules(nonce=b"n"), 3, id="a nonce is due"
+        ),
+        pytest.param(replace(SOUND, revoked=True), OcspRules(), 3, id="revoked"),
+    ],
+)
+def test_a_sound_answer_is_judged_once(
+    answer: Answer, rules: OcspRules, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[int] = []
+    check = module._check_newest
+
+    def checking(*arguments: Any, **options: Any) -> bool:
+        judged.append(options["now"])
+        return check(*arguments, **options)
+
+    monkeypatch.setattr(module, "_check_newest", checking)
+    cache = OcspCache()
+    responses = cache.parse((answer.der(),))
+    logs = [CheckLog() for _ in range(3)]
+    for log in logs:
+        check_revocation(
+            chain_of(SUBJECT, ISSUER), positions=(0,), responses=responses, rules=rules, cache=cache, now=NOW, log=log
+        )
+    assert judged == [NOW] * times
+    assert logs[0].passed == logs[1].passed == logs[2].passed != []
+
+
+def test_a_response_is_decoded_once_in_whatever_set_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    read = module._read
+
+    def reading(der: bytes) -> Any:
+        decoded.append(der)
+        return read(der)
+
+    monkeypatch.setattr(module, "_read", reading)
+    cache, first, second = OcspCache(), SOUND.der(), replace(SOUND, revoked=True).der()
+    for given in ((first,), (first, second), (second, first)):
+        cache.parse(given)
+    assert decoded == [first, second]
+
+
+def test_an_issuer_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    cert_id = _Signer.cert_id
+
+    def hashing(signer: _Signer, hash_name: str) -> Any:
+        hashed.append(hash_name)
+        return cert_id(signer, hash_name)
+
+    monkeypatch.setattr(_Signer, "cert_id", hashing)
+    cache = OcspCache()
+    for answer in (SOUND, replace(SOUND, revoked=True), replace(SOUND, certid_hash=hashes.SHA1())):
+        judge(answer, cache=cache)
+    assert hashed == ["sha384", "sha1"]
 
 
 @pytest.mark.parametrize(
