@@ -87,15 +87,11 @@ class RimAppraisal:
         applied: the manifest used for each name that `WantedRim` gives.
         compared: SPDM indices compared, by ``<name>_rim``.
         skipped: SPDM indices not compared because their unit is off.
-        mismatched: SPDM indices that differ.
-        conflicting: SPDM indices active in two manifests.
     """
 
     applied: Mapping[str, VerifiedRim]
     compared: Mapping[str, tuple[int, ...]]
     skipped: tuple[int, ...]
-    mismatched: tuple[int, ...]
-    conflicting: tuple[int, ...]
 
     def claims(self) -> dict[str, Json]:
         """The manifests used, by name, as in claims."""
@@ -225,7 +221,7 @@ def _compare(
             actual=f"in several: {ranges(conflicting)}" if conflicting else "each is",
         )
     compared: dict[str, list[int]] = {f"{name}_rim": [] for name in applied}
-    mismatched: list[int] = []
+    mismatched = False
     for index, stated in sorted(sources.items()):
         for name, each in stated:
             if index in skipped:
@@ -233,7 +229,7 @@ def _compare(
             compared[f"{name}_rim"].append(index + 1)
             actual = measurements.get(index + 1)
             if actual not in each.digests:
-                mismatched.append(index + 1)
+                mismatched = True
                 log.require(
                     checks.MEASUREMENT,
                     ok=False,
@@ -249,6 +245,4 @@ def _compare(
         applied=applied,
         compared={source: tuple(indices) for source, indices in compared.items()},
         skipped=tuple(sorted(index + 1 for index in sources.keys() & set(skipped))),
-        mismatched=tuple(sorted(set(mismatched))),
-        conflicting=tuple(index + 1 for index in conflicting),
     )

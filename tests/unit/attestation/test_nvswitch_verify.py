@@ -189,6 +189,13 @@ def test_manifests_of_gpus_are_passed_over() -> None:
     }
 
 
+def test_a_manifest_of_a_kind_that_switches_have_none_of_is_passed_over() -> None:
+    driver = RIMS.manifest(product="LS_10", edition="SWITCH", version="580.95.05", values={1: (bytes(48),)})
+    result = judge(evidence(), collateral=Collateral(rims=(driver, BIOS)))
+    (finding,) = [each for each in result.findings if each.code == "RIM_OTHER_DEVICE"]
+    assert finding.actual == "LS_10 580.95.05"
+
+
 def test_revocation() -> None:
     ocsp = SimulatedOcsp(vendor=VENDOR)
 
