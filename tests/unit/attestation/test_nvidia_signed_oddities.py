@@ -41,6 +41,13 @@ VENDOR: Final = SimulatedGpuVendor(b"\x01" * 32)
 PPCIE: Final = GpuConfiguration(mode=Mode.PROTECTED_PCIE, switch_pdis=(bytes(range(1, 9)),))
 GPU: Final = VENDOR.gpu(0x7A, configuration=PPCIE)
 SWITCH: Final = SimulatedSwitch(vendor=VENDOR, pdi=9, gpu_pdis=(0x7A,))
+REFERENCE: Final = nvgpu.NvGpuReference(
+    products=frozenset({"GH100"}),
+    modes=frozenset(Mode),
+    drivers=frozenset({PPCIE.driver_version}),
+    vbios=frozenset({PPCIE.vbios_version}),
+    measurements={},
+)
 Device = SimulatedGpu | SimulatedSwitch
 BOTH: Final = pytest.mark.parametrize("device", [GPU, SWITCH], ids=["gpu", "nvswitch"])
 Blocks = list[MeasurementBlock]
@@ -51,13 +58,7 @@ def judge(device: Device, evidence: Evidence, **options: Any) -> DeviceResult:
         return nvgpu.verify(
             evidence,
             anchors=options.pop("anchors", None) or VENDOR.anchors(),
-            reference=nvgpu.NvGpuReference(
-                products=frozenset({"GH100"}),
-                modes=frozenset(Mode),
-                drivers=frozenset({device.configuration.driver_version}),
-                vbios=frozenset({device.configuration.vbios_version}),
-                measurements={},
-            ),
+            reference=REFERENCE,
             expected_nonce=NONCE,
             now=NOW,
             **options,
@@ -240,7 +241,7 @@ def test_the_state_of_the_firmware(device: Device, flags: tuple[str, ...], found
 
 
 def test_a_statement_judged_for_one_firmware_is_not_taken_for_another() -> None:
-    """Two leaves in a row that differ in nothing but what they say of the firmware, by the same anchors."""
+    """Leaves in a row that differ in nothing but what they say of the firmware, by the same anchors and values."""
     anchors = VENDOR.anchors()
     for flags, found in (((), {}), (("recovery",), {"NVGPU_FIRMWARE_STATE": "recovery"})):
         info = dice_tcb_info_to_bytes(model="x", fwid=GPU.fwid, flags=flags)
