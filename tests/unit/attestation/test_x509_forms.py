@@ -142,7 +142,12 @@ def test_a_compressed_point_is_a_key_like_any_other() -> None:
 
     for key, found in ((LEAF_KEY, set()), (P256, {"X509_ALGORITHM"})):
         plain, short = (info(key, form) for form in (PublicFormat.UncompressedPoint, PublicFormat.CompressedPoint))
-        assert codes(changed(leaf(key=key), plain, short), ROOT) == found
+        der = changed(leaf(key=key), plain, short)
+        assert codes(der, ROOT) == found
+        read = verify_chain((der, ROOT), rules=rules(2), now=NOW, log=CheckLog()).chain.leaf_key
+        signature = key.sign(b"evidence", ec.ECDSA(hashes.SHA384() if key is LEAF_KEY else hashes.SHA256()))
+        assert read is not None
+        assert read.verify_der(signature, b"evidence")
 
 
 @pytest.mark.parametrize(
