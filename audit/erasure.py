@@ -134,10 +134,13 @@ def begin(connection: Connection, *, tenant: str, subject: str, actor: Actor, re
         )
         .returning(AUDIT_ERASURE.c.id)
     ).scalar_one()
-    # Waits for transactions that are adding entries under these keys.
+    # Waits for transactions that are adding entries under these keys; in their order (`audit.keyring`), so that the two
+    # do not wait for each other.
+    free = [*of_scope, AUDIT_KEY.c.erasure_id.is_(None)]
+    connection.execute(select(AUDIT_KEY.c.id).where(*free).order_by(AUDIT_KEY.c.id).with_for_update()).all()
     retired = connection.execute(
         update(AUDIT_KEY)
-        .where(*of_scope, AUDIT_KEY.c.erasure_id.is_(None))
+        .where(*free)
         .values(retired_at=func.coalesce(AUDIT_KEY.c.retired_at, now), erasure_id=erasure_id)
     )
     if retired.rowcount:

@@ -29,6 +29,8 @@ ROOMS = {
     "attester": ["attester"],
     "cli": ["keystead"],
 }
+OPTIONAL = {"objectstore": "keybroker.bucket_store"}
+"""Modules that import what an extra of their own brings; whoever uses one imports it when it is asked for."""
 
 # Imports every module below the named packages and prints the names; -S and -I keep the environment's own paths out.
 IMPORT_ALL = """
@@ -41,6 +43,8 @@ for package in json.loads(sys.argv[2]):
     for found in pkgutil.walk_packages(module.__path__, package + ".", onerror=lambda name: None):
         if found.name.rpartition(".")[2] == "__main__" or ".migrations" in found.name:
             continue  # programs, and Alembic's scripts, which run only inside it
+        if found.name in sys.argv[3:]:
+            continue
         importlib.import_module(found.name)
         names.append(found.name)
 print(json.dumps(names))
@@ -127,22 +131,32 @@ def test_the_wheel_holds_no_test_of_python_code(wheel):
     assert [name for name in names if name.startswith(("test_", "conftest")) and name.endswith(".py")] == []
 
 
-@pytest.mark.parametrize(("extra", "packages"), ROOMS.items(), ids=ROOMS)
-def test_a_room_imports_with_its_own_extra_alone(unpacked, tmp_path, extra, packages):
+def import_all(unpacked: Path, folder: Path, extra: str, packages: list[str], *others: str) -> list[str]:
+    """Import `packages` but for the modules `others`, with what `extra` brings alone; what was imported."""
     try:
         dependencies = closure(unpacked, extra)
     except PackageNotFoundError as error:
         pytest.fail(f"keystead[{extra}] needs {error.name}, which the development lock does not install")
-    paths = [str(unpacked), str(link(dependencies, tmp_path / "site"))]
+    paths = [str(unpacked), str(link(dependencies, folder / "site"))]
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", IMPORT_ALL, json.dumps(paths), json.dumps(packages)],
+        [sys.executable, "-I", "-S", "-c", IMPORT_ALL, json.dumps(paths), json.dumps(packages), *others],
         check=False,
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
-    assert set(packages) <= set(json.loads(done.stdout))
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(("extra", "packages"), ROOMS.items(), ids=ROOMS)
+def test_a_room_imports_with_its_own_extra_alone(unpacked, tmp_path, extra, packages):
+    assert set(packages) <= set(import_all(unpacked, tmp_path, extra, packages, *OPTIONAL.values()))
+
+
+@pytest.mark.parametrize(("extra", "module"), OPTIONAL.items(), ids=OPTIONAL)
+def test_an_optional_module_imports_with_its_extra(unpacked, tmp_path, extra, module):
+    assert module in import_all(unpacked, tmp_path, extra, [module.partition(".")[0]])
 
 
 @pytest.fixture(scope="module")
