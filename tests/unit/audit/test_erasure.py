@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -399,7 +400,7 @@ def test_an_append_and_an_erasure_that_race_leave_nothing_under_a_destroyed_key(
         number = start
         try:
             while not stop.is_set():
-                run_again(lambda: append_two(other, number))
+                run_again(partial(append_two, other, number))
                 number += 1
         except BaseException as error:
             failed.append(error)
