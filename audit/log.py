@@ -19,9 +19,8 @@ from audit.envelope import Leaf, new_salt
 from audit.errors import EntryNotFoundError, RecordError
 from audit.keyring import LiveKey, keyring_of, refuse_clear, scope_of
 from audit.payload import seal
-from audit.records import MAX_ITEMS, Actor, Kind, Record, Result
+from audit.records import MAX_ITEMS, Actor, Kind, Record, Result, asset_ref
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, AUDIT_ENTRY_REASON
-from keystead.binding import AssetRef
 
 T = TypeVar("T")
 
@@ -158,7 +157,7 @@ def append_many(connection: Connection, records: Sequence[Record]) -> tuple[Pend
     hardware: list[dict[str, Any]] = []
     reasons: list[dict[str, Any]] = []
     for entry_id, record in zip(ids, records, strict=True):
-        refs = [AssetRef.parse(text) for text in record.assets]
+        refs = [asset_ref(text) for text in record.assets]
         assets += [{"entry_id": entry_id, "asset": ref.asset, "version": ref.version} for ref in refs]
         hardware += [{"entry_id": entry_id, "hardware": text} for text in record.hardware]
         reasons += [{"entry_id": entry_id, "reason": text} for text in record.reasons]

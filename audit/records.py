@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
@@ -118,9 +119,19 @@ def looks_like_key(text: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=4096)
+def asset_ref(text: str) -> AssetRef:
+    """Parse ``tenant/name@version``; records name the same few versions again and again.
+
+    Raises:
+        BindingError: the text has another form.
+    """
+    return AssetRef.parse(text)
+
+
 def _asset_ref(text: str) -> str:
     try:
-        ref = AssetRef.parse(text)
+        ref = asset_ref(text)
     except BindingError as error:
         raise ValueError(str(error)) from None
     if "/" not in ref.asset:

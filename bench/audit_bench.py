@@ -5,7 +5,7 @@ one commit: 1, 64, 1024) three things are timed in turns, by the wall clock, on 
 
 - ``log``: building the record, canonical JSON, salt, hashes, sealing, and all rows inserted and committed;
 - ``log_sequenced``: the same, and then sequencing, tiles and a signed checkpoint for all of them;
-- ``bare``: rows of the same payload sizes, made beforehand, inserted in the same tables and committed.
+- ``bare``: the rows of the same records, made beforehand, inserted in the same tables and committed.
 
 Ratios are taken round by round before their median is: absolute figures of a shared machine say little.
 """
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Engine, create_engine, event, insert
@@ -67,52 +67,63 @@ def build(number: int) -> Record:
     )
 
 
+class Bare(NamedTuple):
+    """The rows of one record.
+
+    Attributes:
+        entry: of `AUDIT_ENTRY`.
+        assets, hardware: of the tables beside it.
+    """
+
+    entry: dict[str, Any]
+    assets: list[dict[str, Any]]
+    hardware: list[dict[str, Any]]
+
+
 class BareRows:
-    """Rows like those of `build`'s record, made before the clock starts; only their keys differ."""
+    """The rows of `build`'s records, made before the clock starts; only keys and random bytes differ."""
 
     FIRST: Final = 1 << 40
     """Their keys begin here, far from those that a log gives out."""
 
     def __init__(self) -> None:
-        record = build(0)
-        # A sealed payload is longer by its nonce, salt and tag.
-        self._row = projections(record) | {"digest": bytes(32), "sealed": bytes(60) + record.payload()}
-        self._assets = [AssetRef.parse(text) for text in record.assets]
-        self._hardware = record.hardware
-        self._next = self.FIRST
-        self._ready: list[list[dict[str, Any]]] = []
+        self._next = 0
+        self._ready: list[list[Bare]] = []
+
+    @classmethod
+    def make(cls, number: int) -> Bare:
+        """The rows of one record, as long as sealed ones and with hashes in no order, as a log's are."""
+        record, key = build(number), cls.FIRST + number
+        row = {
+            **projections(record),
+            "id": key,
+            "digest": os.urandom(32),
+            "leaf_hash": os.urandom(32),
+            "sealed": os.urandom(60 + len(record.payload())),  # nonce, salt and tag
+        }
+        refs = [AssetRef.parse(text) for text in record.assets]
+        assets = [{"entry_id": key, "asset": ref.asset, "version": ref.version} for ref in refs]
+        return Bare(row, assets, [{"entry_id": key, "hardware": item} for item in record.hardware])
 
     def prepare(self, size: int, commits: int) -> None:
         """Make the rows of one round."""
         self._ready = []
         for _ in range(commits):
-            ids = range(self._next, self._next + size)
+            self._ready.append([self.make(number) for number in range(self._next, self._next + size)])
             self._next += size
-            self._ready.append([self._row | {"id": n, "leaf_hash": n.to_bytes(32, "big")} for n in ids])
-
-    def insert_one(self, connection: Connection, number: int) -> None:
-        """Insert the rows of one record under a key of their own, in the caller's transaction."""
-        key = self.FIRST + number
-        connection.execute(insert(AUDIT_ENTRY), self._row | {"id": key, "leaf_hash": key.to_bytes(32, "big")})
-        assets = [{"entry_id": key, "asset": ref.asset, "version": ref.version} for ref in self._assets]
-        connection.execute(insert(AUDIT_ENTRY_ASSET), assets)
-        connection.execute(
-            insert(AUDIT_ENTRY_HARDWARE), [{"entry_id": key, "hardware": item} for item in self._hardware]
-        )
 
     def commit_all(self, engine: Engine) -> None:
         """Insert and commit them, one commit for each batch."""
-        for rows in self._ready:
-            assets = [
-                {"entry_id": row["id"], "asset": ref.asset, "version": ref.version}
-                for row in rows
-                for ref in self._assets
-            ]
-            hardware = [{"entry_id": row["id"], "hardware": text} for row in rows for text in self._hardware]
+        for batch in self._ready:
             with engine.begin() as connection:
-                connection.execute(insert(AUDIT_ENTRY), rows)
-                connection.execute(insert(AUDIT_ENTRY_ASSET), assets)
-                connection.execute(insert(AUDIT_ENTRY_HARDWARE), hardware)
+                insert_bare(connection, batch)
+
+
+def insert_bare(connection: Connection, batch: list[Bare]) -> None:
+    """Insert rows and nothing else, in the caller's transaction."""
+    connection.execute(insert(AUDIT_ENTRY), [bare.entry for bare in batch])
+    connection.execute(insert(AUDIT_ENTRY_ASSET), [row for bare in batch for row in bare.assets])
+    connection.execute(insert(AUDIT_ENTRY_HARDWARE), [row for bare in batch for row in bare.hardware])
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -142,8 +153,9 @@ def timed(work: Callable[[], object]) -> float:
 class MemoryCustody:
     """A key-encryption key in memory, wrapping as a broker's root key does."""
 
-    def __init__(self) -> None:
-        self._cipher = AESGCM(AESGCM.generate_key(256))
+    def __init__(self, secret: bytes | None = None) -> None:
+        """With the 32 bytes of `secret`, or fresh ones."""
+        self._cipher = AESGCM(secret or AESGCM.generate_key(256))
 
     def wrap(self, key: bytes, context: bytes) -> bytes:
         """Wrap a payload key."""

@@ -29,9 +29,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Engine, create_engine, delete
 
 from audit.database import snapshot
+from audit.keyring import Keyring, bind
 from audit.log import append
 from audit.note import NoteSigner, NoteVerifier
 from audit.proof import ProofBundle, verify_bundle
@@ -41,7 +43,7 @@ from audit.sequencer import Sequencer
 from audit.stores import FileStore
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, METADATA
 from audit.verify import verify_log
-from bench.audit_bench import BareRows, build
+from bench.audit_bench import BareRows, MemoryCustody, build, insert_bare
 from bench.questions import answer
 from bench.synthetic_log import ORIGIN, fill
 from keybroker.store.commit import GroupCommitter
@@ -80,7 +82,7 @@ def callers(engine: Engine, submit: Callable[[GroupCommitter, int], object]) -> 
 
 def measure_callers(engine: Engine) -> dict[str, Any]:
     """The log beside bare rows, round by round in one database."""
-    bare = BareRows()
+    ready = [BareRows.make(number) for number in range(CALLERS * EACH)]
 
     def log(committer: GroupCommitter, number: int) -> None:
         record = build(number)
@@ -91,7 +93,7 @@ def measure_callers(engine: Engine) -> dict[str, Any]:
         committer.submit(unit, 60)
 
     def rows(committer: GroupCommitter, number: int) -> None:
-        committer.submit(partial(bare.insert_one, number=number), 60)
+        committer.submit(partial(insert_bare, batch=[ready[number]]), 60)
 
     ratios: list[float] = []
     rates: list[float] = []
@@ -159,14 +161,14 @@ def measure_proofs(engine: Engine, verifier: NoteVerifier, size: int) -> dict[st
     }
 
 
-def fsck(url: str, key: str) -> dict[str, Any]:
-    """Check a log in this process, which has done nothing else."""
+def fsck(url: str, key: str, secret: bytes) -> dict[str, Any]:
+    """Check a log in this process, which has done nothing else; `secret` opens what its payloads are sealed under."""
     wall, cpu = time.perf_counter(), time.process_time()
-    with snapshot(url) as connection:
+    with snapshot(url, Keyring(MemoryCustody(secret), origin=ORIGIN)) as connection:
         result = verify_log(connection, NoteVerifier.parse(key))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    if not result.ok:
-        raise RuntimeError(f"the log is not whole: {result.problems[0]}")
+    if not result.ok or result.sealed:
+        raise RuntimeError(f"the log is not whole, or not all of it was read: {result.problems[:1]}")
     return {
         "records": result.entries,
         "per_second": round(result.entries / wall),
@@ -175,10 +177,10 @@ def fsck(url: str, key: str) -> dict[str, Any]:
     }
 
 
-def fsck_apart(url: str, verifier: NoteVerifier) -> dict[str, Any]:
+def fsck_apart(url: str, verifier: NoteVerifier, secret: bytes) -> dict[str, Any]:
     """The same in a process of its own."""
     command = [sys.executable, "-m", "bench.log_bench", "--fsck", url, "--key", str(verifier)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=secret.hex(), capture_output=True, text=True, check=True)
     answered: dict[str, Any] = json.loads(done.stdout)
     return answered
 
@@ -187,15 +189,18 @@ def measure(small: str, large: str, records: int, folder: Path) -> dict[str, Any
     """Everything on two empty databases of one kind."""
     figures: dict[str, Any] = {"records": records}
     checks = []
+    secret = AESGCM.generate_key(256)
+    ring = Keyring(MemoryCustody(secret), origin=ORIGIN)
     for url, size in ((small, records // 10), (large, records)):
         engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
         started = time.perf_counter()
-        signer = fill(engine, size)
+        # A ring remembers which keys are live, and each database has its own.
+        signer = fill(engine, size, Keyring(MemoryCustody(secret), origin=ORIGIN))
         figures["filled_per_second"] = round(size / (time.perf_counter() - started))
         engine.dispose()
-        checks.append(fsck_apart(url, signer.verifier))
+        checks.append(fsck_apart(url, signer.verifier, secret))
     figures["fsck"] = checks
-    engine = open_engine(large)
+    engine = bind(open_engine(large), ring)
     found = answer(engine, records)
     figures["questions"] = {
         "asked": len(found),
@@ -220,7 +225,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--key", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.fsck:
-        print(json.dumps(fsck(options.fsck, options.key)))
+        print(json.dumps(fsck(options.fsck, options.key, bytes.fromhex(sys.stdin.read()))))
         return 0
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:

@@ -12,7 +12,7 @@ import os
 import random
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -22,9 +22,11 @@ from sqlalchemy import Connection, Engine, Index, insert
 
 from audit.checkpoint import Checkpoint
 from audit.envelope import LABEL_LEAF, Leaf
+from audit.keyring import FACTORY, Keyring, LiveKey, Scope, scope_of
 from audit.log import PROJECTED, projections
 from audit.merkle import Frontier
 from audit.note import NoteSigner
+from audit.payload import seal
 from audit.records import Kind, Record
 from audit.tables import (
     AUDIT_ASSET_COUNTER,
@@ -57,6 +59,7 @@ NODES: Final = 5000
 POLICIES: Final = tuple(f"{number:064x}" for number in range(1, 41))
 SITES: Final = (("hall-1", "DE"), ("hall-2", "DE"), ("hall-3", "FR"), ("hall-4", "CH"), ("hall-5", "US-CA"))
 TENANTS: Final = ("acme", "globex", "initech")
+USERS: Final = 50
 REASONS: Final = ("PURPOSE_NOT_ALLOWED", "SITE_NOT_ALLOWED", "TCB_OUT_OF_DATE", "BUDGET_SPENT")
 _GPUS: Final = 4
 _SAMPLE: Final = 997
@@ -85,7 +88,7 @@ class Rows:
 
 
 _COLUMNS: Final = {
-    AUDIT_ENTRY: ("id", "leaf_index", "digest", "leaf_hash", "salt", "payload", *PROJECTED),
+    AUDIT_ENTRY: ("id", "leaf_index", "digest", "leaf_hash", "sealed", "key_id", *PROJECTED),
     AUDIT_ENTRY_ASSET: ("entry_id", "asset", "version", "counter"),
     AUDIT_ENTRY_HARDWARE: ("entry_id", "hardware"),
     AUDIT_ENTRY_REASON: ("entry_id", "reason"),
@@ -95,7 +98,9 @@ _COLUMNS: Final = {
 class Fleet:
     """Makes records one after another; what it makes depends on nothing but their number."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Mapping[Scope, LiveKey]) -> None:
+        """Start; `keys` seal the payloads of `scopes`."""
+        self._keys = keys
         self._draw = random.Random(20)
         self._open: deque[_Lease] = deque()
         self._granted = 0
@@ -154,7 +159,7 @@ class Fleet:
     def _put(self, rows: Rows, index: int, made: _Made) -> None:
         if index % _SAMPLE == 0:
             record = Record.parse(made.payload)
-            if tuple(projections(record).values()) != made.projected:
+            if tuple(projections(record).values()) != made.projected or scope_of(record) != made.scope:
                 raise RuntimeError(f"record {index} is not what it says")
         salt = os.urandom(32)
         digest = sha256(salt + made.payload).digest()
@@ -162,7 +167,9 @@ class Fleet:
         if index % _SAMPLE == 0 and Leaf(digest).entry_hash() != leaf_hash:
             raise RuntimeError("a leaf has another encoding")
         row = index + 1
-        rows.entries.append((row, index, digest, leaf_hash, salt, made.payload, *made.projected))
+        key = self._keys[made.scope]
+        sealed = seal(key.cipher, key_id=key.id, entry_hash=leaf_hash, salt=salt, payload=made.payload)
+        rows.entries.append((row, index, digest, leaf_hash, sealed, key.id, *made.projected))
         rows.hashes.append(leaf_hash)
         for asset, version in made.assets:
             counter = self.counters[asset] = self.counters.get(asset, 0) + 1
@@ -173,6 +180,7 @@ class Fleet:
 
 @dataclass(slots=True)
 class _Made:
+    scope: Scope
     payload: bytes
     projected: tuple[Any, ...]
     assets: Sequence[tuple[str, int]]
@@ -191,7 +199,7 @@ def _read(time: int, reader: int) -> _Made:
     kind = Kind.AUDIT_READ.value
     nothing = (None,) * 8
     projected = (kind, time, "auditor", f"auditor-{reader}", None, *nothing[:7], "recorded", *(None,) * 4)
-    return _Made(payload.encode(), projected, (), (), ())
+    return _Made(FACTORY, payload.encode(), projected, (), (), ())
 
 
 def _use(lease: _Lease, kind: str, *, time: int, result: str, reasons: tuple[str, ...], expires: int | None) -> _Made:
@@ -202,7 +210,7 @@ def _use(lease: _Lease, kind: str, *, time: int, result: str, reasons: tuple[str
     name = None if result == "denied" else lease.name
     digest = f"{lease.node:064x}" if released else None
     until = "" if expires is None else f'"expires_at":{expires},'
-    user = f"user-{lease.node % 50}" if released else None
+    user = f"user-{lease.node % USERS}" if released else None
     detail = f'{{{until}"purposes":["train"],"simulated":false,"user":"{user}"}}' if released else "{}"
     assets = ",".join(f'"{asset}@{version}"' for asset, version in lease.assets)
     payload = (
@@ -217,7 +225,7 @@ def _use(lease: _Lease, kind: str, *, time: int, result: str, reasons: tuple[str
         *(lease.policy, digest, result, name, user, expires),
         None if expires is None else (expires - time).bit_length(),
     )
-    return _Made(payload.encode(), projected, lease.assets, hardware, reasons)
+    return _Made(Scope(tenant, user or ""), payload.encode(), projected, lease.assets, hardware, reasons)
 
 
 def _hardware(node: int) -> tuple[str, ...]:
@@ -232,8 +240,14 @@ def _or_null(text: str | None) -> str:
     return "null" if text is None else f'"{text}"'
 
 
-def fill(engine: Engine, records: int, signer: NoteSigner | None = None) -> NoteSigner:
-    """Make a whole log of `records` entries in an empty database; returns the key that signed it.
+def _scopes() -> set[Scope]:
+    """Every scope that a record of the fleet is sealed under."""
+    users = ["", *(f"user-{number}" for number in range(USERS))]
+    return {FACTORY, *(Scope(tenant, user) for tenant in TENANTS for user in users)}
+
+
+def fill(engine: Engine, records: int, ring: Keyring, signer: NoteSigner | None = None) -> NoteSigner:
+    """Make a whole log of `records` entries in an empty database, sealed with `ring`; returns the key that signed it.
 
     On PostgreSQL statistics are taken and the visibility map is made, as its autovacuum does.
     """
@@ -245,7 +259,9 @@ def fill(engine: Engine, records: int, signer: NoteSigner | None = None) -> Note
     with engine.begin() as connection:
         for index in indexes:
             index.drop(connection)
-    fleet, frontier = Fleet(), Frontier()
+    with engine.begin() as connection:
+        keys = ring.live_keys(connection, _scopes(), BEGINS)
+    fleet, frontier = Fleet(keys), Frontier()
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SET synchronous_commit=off")
