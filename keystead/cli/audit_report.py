@@ -23,8 +23,8 @@ from audit.package.manifest import DESCRIPTION, MANIFEST, Manifest, Scope
 from audit.package.verify import PackageResult, verify_package
 from keystead.binding import sha256
 from keystead.cli import output
-from keystead.cli.audit import read_file
 from keystead.cli.audit_export import app
+from keystead.cli.audit_files import read_file
 from keystead.cli.exits import NO, UsageError
 from keystead.cli.help import with_examples
 from keystead.cli.instants import parse_instant
@@ -240,7 +240,7 @@ def show_verified(
         UsageError: more than one known checkpoint: a package proves consistency with one that the reader kept.
         MalformedError: it is no package, or cannot be read.
     """
-    from keystead.cli.audit import cosigned_json, print_problems, print_verdict
+    from keystead.cli.audit_verify import cosigned_json, print_problems, print_verdict
 
     if len(known) > 1:
         raise UsageError("--checkpoint: a package proves consistency with one older checkpoint; give one")

@@ -296,7 +296,7 @@ def _fetch(broker: BrokerOptions, entry: str, *, today: bool) -> tuple[bytes, by
 def _prove(package: Package, key: str) -> BundleResult:
     from audit.proof import verify_bundle
     from keybroker import replay as replaying
-    from keystead.cli.audit import read_verifier
+    from keystead.cli.audit_files import read_verifier
 
     entry = replaying.entry(package)
     if entry is None:
