@@ -49,6 +49,8 @@ def begin(connection: Connection, *, caller: Principal, tenant: str, user: str, 
         raise InvalidRequestError("reason", f"missing, or longer than {MAX_REASON} characters")
     if user and user in reason:
         raise InvalidRequestError("reason", "names the user; it is kept for ever, so name the request for erasure")
+    number = erasure.begin(connection, tenant=tenant, subject=user, actor=actor(caller), reason=reason.strip(), now=now)
+    # Only now: to retire the keys waits for releases that are recording under them, and their leases are seen then.
     holding = {lease.grant_id for lease in leases.live_of_tenant(connection, tenant, now=now)}
     live = [job for job in sorted(holding) if not user or JobGrant.parse(jobs.get(connection, job).grant).user == user]
     if live:
@@ -56,7 +58,7 @@ def begin(connection: Connection, *, caller: Principal, tenant: str, user: str, 
         raise StateConflictError(
             whose, tenant, state=f"the holder of keys, by live leases of {len(live)} jobs", expected="without any"
         )
-    return erasure.begin(connection, tenant=tenant, subject=user, actor=actor(caller), reason=reason.strip(), now=now)
+    return number
 
 
 def carry_on(broker: Broker, number: int, *, batches: int) -> erasure.Erasure:

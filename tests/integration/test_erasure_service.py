@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from keybroker import erasure
 from keybroker.broker import Broker, load_log_keyring
 from keybroker.principals import Principal, Role
 from keybroker.store.engine import open_engine
+from keybroker.store.schema import LEASE, LeaseState
 from keystead.cli.main import run
 from keystead.v1 import audit_service_pb2 as pb
 from keystead.v1 import job_service_pb2
@@ -71,6 +73,32 @@ def told(any_factory: Factory) -> Told:
     any_factory.acquire("node-b", any_factory.authorize(theirs, tenant="globex", job_uid="slurm:theirs"), theirs)
     any_factory.broker.sequence()
     return any_factory, ours
+
+
+def test_a_lease_that_is_granted_while_an_erasure_begins_is_seen(told: Told) -> None:
+    factory, _ = told
+    if factory.broker.engine.dialect.name == "sqlite":
+        pytest.skip("SQLITE has one writer at a time: no lease is granted meanwhile")
+    end(factory, "acme", "slurm:ada")
+    of_ada = LEASE.c.job_uid == "slurm:ada"
+    with factory.broker.read() as connection:
+        record = next(
+            found
+            for entry in query(connection, Filter(user="ada")).entries
+            if (found := entry.record()) is not None and found.lease is not None
+        )
+    answers: list[Any] = []
+    eraser = threading.Thread(target=lambda: answers.append(refusal(lambda: erase(factory, user="ada"))))
+    with factory.broker.engine.begin() as granting:
+        append(granting, record)  # a release that has recorded under the user's key, and is about to commit
+        eraser.start()
+        time.sleep(0.5)
+        granting.execute(update(LEASE).where(of_ada).values(state=LeaseState.LIVE, expires_at=factory.clock() + 600))
+    eraser.join()
+    assert (answers[0].status, answers[0].reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STATE_CONFLICT")
+    with factory.broker.read() as connection:
+        assert not connection.execute(select(AUDIT_ERASURE)).all()
+        assert not connection.execute(select(AUDIT_KEY).where(AUDIT_KEY.c.erasure_id.is_not(None))).all()
 
 
 def test_a_users_records_are_erased_once_no_lease_of_theirs_lives(told: Told) -> None:
