@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -115,6 +115,11 @@ _CONFIRM: Final = (
     select(AUDIT_KEY.c.id)
     .where(AUDIT_KEY.c.id.in_(bindparam("ids", expanding=True)), AUDIT_KEY.c.retired_at.is_(None))
     .order_by(AUDIT_KEY.c.id)  # so that two transactions lock keys in one order
+    .with_for_update(read=True)
+)
+_CONFIRM_ONE: Final = (  # a list in a statement is written out anew each time, which costs more than asking
+    select(AUDIT_KEY.c.id)
+    .where(AUDIT_KEY.c.id == bindparam("of"), AUDIT_KEY.c.retired_at.is_(None))
     .with_for_update(read=True)
 )
 _LIVE: Final = (
@@ -219,10 +224,7 @@ class Keyring:
         """
         with self._lock:
             found = {scope: key for scope in scopes if (key := self._live.get(scope)) is not None}
-        confirmed: set[str] = set()
-        if found:
-            rows = connection.execute(_CONFIRM, {"ids": [key.id for key in found.values()]})
-            confirmed = set(rows.scalars())
+        confirmed = _confirm(connection, [key.id for key in found.values()])
         keys: dict[Scope, LiveKey] = {}
         for scope in sorted(scopes):
             key = found.get(scope)
@@ -285,6 +287,15 @@ class Keyring:
                 self._ciphers.pop(key_id, None)
             for scope in [scope for scope, key in self._live.items() if key.id in gone]:
                 del self._live[scope]
+
+
+def _confirm(connection: Connection, key_ids: Sequence[str]) -> set[str]:
+    """Those of the keys that are live, held so until the transaction ends."""
+    if not key_ids:
+        return set()
+    if len(key_ids) == 1:
+        return set(connection.execute(_CONFIRM_ONE, {"of": key_ids[0]}).scalars())
+    return set(connection.execute(_CONFIRM, {"ids": key_ids}).scalars())
 
 
 def bind(engine: Engine, ring: Keyring) -> Engine:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from audit.envelope import Leaf, new_salt
 from audit.errors import EntryNotFoundError, RecordError
+from audit.insert import BulkInsert, insert_entries
 from audit.keyring import LiveKey, keyring_of, refuse_clear, scope_of
 from audit.payload import seal
 from audit.records import MAX_ITEMS, Actor, Kind, Record, Result, asset_ref
@@ -106,12 +107,9 @@ PROJECTED: Final = (
 """The columns of `AUDIT_ENTRY` that repeat the payload for queries, and are erased with it."""
 
 
-# Built once: building and hashing a statement costs more than executing it.
-_INSERT_ONE: Final = insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id)
-_INSERT_MANY: Final = insert(AUDIT_ENTRY).returning(AUDIT_ENTRY.c.id, AUDIT_ENTRY.c.leaf_hash)
-_INSERT_ASSETS: Final = insert(AUDIT_ENTRY_ASSET)
-_INSERT_HARDWARE: Final = insert(AUDIT_ENTRY_HARDWARE)
-_INSERT_REASONS: Final = insert(AUDIT_ENTRY_REASON)
+_INSERT_ASSETS: Final = BulkInsert(AUDIT_ENTRY_ASSET, "entry_id", "asset", "version")
+_INSERT_HARDWARE: Final = BulkInsert(AUDIT_ENTRY_HARDWARE, "entry_id", "hardware")
+_INSERT_REASONS: Final = BulkInsert(AUDIT_ENTRY_REASON, "entry_id", "reason")
 
 
 def append(connection: Connection, record: Record) -> PendingEntry:
@@ -145,25 +143,18 @@ def append_many(connection: Connection, records: Sequence[Record]) -> tuple[Pend
         rows = [
             _row(record, payload, keys[scope]) for record, payload, scope in zip(records, payloads, scopes, strict=True)
         ]
-    if len(rows) == 1:  # a plain INSERT … RETURNING, without the bookkeeping of many
-        ids = [connection.execute(_INSERT_ONE, rows[0]).scalar_one()]
-    else:
-        # RETURNING promises no order, and asking SQLAlchemy for one makes it insert row by row on SQLite; the entry
-        # hash, which no two entries share, says which id is whose.
-        returned = connection.execute(_INSERT_MANY, rows)
-        by_hash = {bytes(row.leaf_hash): row.id for row in returned}
-        ids = [by_hash[row["leaf_hash"]] for row in rows]
-    assets: list[dict[str, Any]] = []
-    hardware: list[dict[str, Any]] = []
-    reasons: list[dict[str, Any]] = []
+    ids = insert_entries(connection, rows)
+    assets: list[tuple[int | str, ...]] = []
+    hardware: list[tuple[int | str, ...]] = []
+    reasons: list[tuple[int | str, ...]] = []
     for entry_id, record in zip(ids, records, strict=True):
         refs = [asset_ref(text) for text in record.assets]
-        assets += [{"entry_id": entry_id, "asset": ref.asset, "version": ref.version} for ref in refs]
-        hardware += [{"entry_id": entry_id, "hardware": text} for text in record.hardware]
-        reasons += [{"entry_id": entry_id, "reason": text} for text in record.reasons]
-    for statement, values in ((_INSERT_ASSETS, assets), (_INSERT_HARDWARE, hardware), (_INSERT_REASONS, reasons)):
-        if values:
-            connection.execute(statement, values)
+        assets += [(entry_id, ref.asset, ref.version) for ref in refs]
+        hardware += [(entry_id, text) for text in record.hardware]
+        reasons += [(entry_id, text) for text in record.reasons]
+    _INSERT_ASSETS(connection, assets)
+    _INSERT_HARDWARE(connection, hardware)
+    _INSERT_REASONS(connection, reasons)
     return tuple(PendingEntry(entry_id, row["leaf_hash"]) for entry_id, row in zip(ids, rows, strict=True))
 
 
@@ -172,11 +163,14 @@ def _row(record: Record, payload: bytes, key: LiveKey | None) -> dict[str, Any]:
     salt = new_salt()
     leaf = Leaf.commit(salt=salt, payload=payload)
     entry_hash = leaf.entry_hash()
-    row = {"digest": leaf.digest, "leaf_hash": entry_hash} | projections(record)
+    row = projections(record)
+    row["digest"], row["leaf_hash"] = leaf.digest, entry_hash
     if key is None:
-        return row | {"salt": salt, "payload": payload, "sealed": None, "key_id": None}
-    sealed = seal(key.cipher, key_id=key.id, entry_hash=entry_hash, salt=salt, payload=payload)
-    return row | {"salt": None, "payload": None, "sealed": sealed, "key_id": key.id}
+        row["salt"], row["payload"] = salt, payload
+    else:
+        row["sealed"] = seal(key.cipher, key_id=key.id, entry_hash=entry_hash, salt=salt, payload=payload)
+        row["key_id"] = key.id
+    return row
 
 
 def erase(connection: Connection, *, indexes: Sequence[int], actor: Actor, time: int) -> PendingEntry:

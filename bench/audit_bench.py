@@ -1,11 +1,14 @@
 """Durable appends to the log, against the same rows committed bare with the same batching.
 
 Run it as ``python -m bench.audit_bench [POSTGRESQL-URL]``; it prints one JSON object. For each batch size (records for
-one commit: 1, 64, 1024) three things are timed in turns, by the wall clock, on the same database file or server:
+one commit: 1, 64, 1024) four things are timed in turns, by the wall clock, on the same database file or server:
 
 - ``log``: building the record, canonical JSON, salt, hashes, sealing, and all rows inserted and committed;
 - ``log_sequenced``: the same, and then sequencing, tiles and a signed checkpoint for all of them;
-- ``bare``: the rows of the same records, made beforehand, inserted in the same tables and committed.
+- ``bare``: the rows of the same records, made beforehand, inserted in the same tables and committed, by the plain
+  statement with many values that SQLAlchemy and the drivers offer;
+- ``bare_bulk``: the same rows by the statements that the log itself uses (`audit.insert`), which are faster: what is
+  left of the difference is what the log adds to rows.
 
 Ratios are taken round by round before their median is: absolute figures of a shared machine say little.
 """
@@ -26,6 +29,7 @@ from typing import Any, Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, Engine, create_engine, event, insert
 
+from audit.insert import BulkInsert
 from audit.keyring import Keyring, bind
 from audit.log import append_many, projections
 from audit.note import NoteSigner
@@ -46,6 +50,9 @@ BATCHES = {1: 200, 64: 12, 1024: 2}
 ROUNDS = 7
 
 
+HARDWARE: Final = ("amd-chip-id:" + "ab" * 64, *(f"nvidia-gpu:{gpu:016x}" for gpu in range(8)))
+
+
 def build(number: int) -> Record:
     """A lease of a node with eight GPUs on two assets."""
     return Record.build(
@@ -55,7 +62,7 @@ def build(number: int) -> Record:
         tenant="acme",
         job=f"slurm:{number % 97}",
         node="node-17",
-        hardware=["amd-chip-id:" + "ab" * 64, *(f"nvidia-gpu:{gpu:016x}" for gpu in range(8))],
+        hardware=HARDWARE,
         site="hall-1",
         jurisdiction="DE",
         assets=["acme/corpus@1", "acme/llm@3"],
@@ -112,11 +119,15 @@ class BareRows:
             self._ready.append([self.make(number) for number in range(self._next, self._next + size)])
             self._next += size
 
-    def commit_all(self, engine: Engine) -> None:
-        """Insert and commit them, one commit for each batch."""
+    def commit_all(self, engine: Engine, put: Put) -> None:
+        """Insert them with `put` and commit them, one commit for each batch."""
         for batch in self._ready:
             with engine.begin() as connection:
-                insert_bare(connection, batch)
+                put(connection, batch)
+
+
+Put = Callable[[Connection, list[Bare]], None]
+"""Inserts rows and nothing else, in the caller's transaction."""
 
 
 def insert_bare(connection: Connection, batch: list[Bare]) -> None:
@@ -124,6 +135,17 @@ def insert_bare(connection: Connection, batch: list[Bare]) -> None:
     connection.execute(insert(AUDIT_ENTRY), [bare.entry for bare in batch])
     connection.execute(insert(AUDIT_ENTRY_ASSET), [row for bare in batch for row in bare.assets])
     connection.execute(insert(AUDIT_ENTRY_HARDWARE), [row for bare in batch for row in bare.hardware])
+
+
+_BULK_ASSETS: Final = BulkInsert(AUDIT_ENTRY_ASSET, "entry_id", "asset", "version")
+_BULK_HARDWARE: Final = BulkInsert(AUDIT_ENTRY_HARDWARE, "entry_id", "hardware")
+
+
+def insert_bare_bulk(connection: Connection, batch: list[Bare]) -> None:
+    """The same as `insert_bare` by the log's own statements."""
+    connection.execute(insert(AUDIT_ENTRY), [bare.entry for bare in batch])
+    _BULK_ASSETS(connection, [tuple(row.values()) for bare in batch for row in bare.assets])
+    _BULK_HARDWARE(connection, [tuple(row.values()) for bare in batch for row in bare.hardware])
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -186,22 +208,24 @@ def measure(log: Engine, bare: Engine) -> dict[str, Any]:
 
     figures: dict[str, Any] = {}
     for size, commits in BATCHES.items():
-        seconds: dict[str, list[float]] = {"log": [], "log_sequenced": [], "bare": []}
+        seconds: dict[str, list[float]] = {"log": [], "log_sequenced": [], "bare": [], "bare_bulk": []}
         for _ in range(ROUNDS):
-            rows.prepare(size, commits)
             appended = timed(partial(append_all, size, commits))
             sequenced = timed(partial(sequencer.run_once, 0))
             seconds["log"].append(appended)
             seconds["log_sequenced"].append(appended + sequenced)
-            seconds["bare"].append(timed(partial(rows.commit_all, bare)))
+            for name, put in (("bare", insert_bare), ("bare_bulk", insert_bare_bulk)):
+                rows.prepare(size, commits)
+                seconds[name].append(timed(partial(rows.commit_all, bare, put)))
         count = size * commits
         figures[f"batch_{size}"] = {
             **{f"{name}_per_second": round(count / statistics.median(taken)) for name, taken in seconds.items()},
             **{
-                f"{name}_of_bare": round(
-                    statistics.median(b / a for a, b in zip(seconds[name], seconds["bare"], strict=True)), 2
+                f"{name}_of_{yardstick}": round(
+                    statistics.median(b / a for a, b in zip(seconds[name], seconds[yardstick], strict=True)), 2
                 )
                 for name in ("log", "log_sequenced")
+                for yardstick in ("bare", "bare_bulk")
             },
         }
     return figures

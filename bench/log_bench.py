@@ -5,7 +5,7 @@ nothing is said, which takes a minute or two for each store; a million takes ten
 PostgreSQL database; without it SQLite alone is measured. What runs by itself, in turns, on one machine:
 
 - ``callers``: 32 callers that each wait until their entry is durable, through the group commit; and the same rows put
-  in bare through the same group commit. Ratios are of rates in the same round.
+  in bare through the same group commit, in both ways of `bench.audit_bench`. Ratios are of rates in the same round.
 - ``lag``: from an entry's commit until a signed checkpoint covers it, and until that checkpoint is published.
 - ``proofs``: proof bundles made from the database, and verified from their bytes, for each CPU second.
 - ``questions``: the slowest of `bench.questions`, milliseconds.
@@ -43,7 +43,7 @@ from audit.sequencer import Sequencer
 from audit.stores import FileStore
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, METADATA
 from audit.verify import verify_log
-from bench.audit_bench import BareRows, MemoryCustody, build, insert_bare
+from bench.audit_bench import BareRows, MemoryCustody, Put, build, insert_bare, insert_bare_bulk
 from bench.questions import answer
 from bench.synthetic_log import ORIGIN, fill
 from keybroker.store.commit import GroupCommitter
@@ -92,27 +92,28 @@ def measure_callers(engine: Engine) -> dict[str, Any]:
 
         committer.submit(unit, 60)
 
-    def rows(committer: GroupCommitter, number: int) -> None:
-        committer.submit(partial(insert_bare, batch=[ready[number]]), 60)
-
-    ratios: list[float] = []
+    yardsticks = {"bare": insert_bare, "bare_bulk": insert_bare_bulk}
+    ratios: dict[str, list[float]] = {name: [] for name in yardsticks}
     rates: list[float] = []
-    took: dict[str, list[float]] = {"log": [], "bare": []}
+    took: dict[str, list[float]] = {name: [] for name in ("log", *yardsticks)}
     for _ in range(ROUNDS):
         ours, times = callers(engine, log)
         took["log"] += times
-        theirs, times = callers(engine, rows)
-        took["bare"] += times
-        ratios.append(ours / theirs)
         rates.append(ours)
-        with engine.begin() as connection:  # bare rows are no entries
-            for table in (AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE):
-                connection.execute(delete(table).where(table.c.entry_id >= BareRows.FIRST))
-            connection.execute(delete(AUDIT_ENTRY).where(AUDIT_ENTRY.c.id >= BareRows.FIRST))
-    figures: dict[str, Any] = {
-        "per_second": round(statistics.median(rates)),
-        "of_bare": round(statistics.median(ratios), 2),
-    }
+        for name, put in yardsticks.items():
+
+            def rows(committer: GroupCommitter, number: int, put: Put = put) -> None:
+                committer.submit(partial(put, batch=[ready[number]]), 60)
+
+            theirs, times = callers(engine, rows)
+            took[name] += times
+            ratios[name].append(ours / theirs)
+            with engine.begin() as connection:  # bare rows are no entries
+                for table in (AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE):
+                    connection.execute(delete(table).where(table.c.entry_id >= BareRows.FIRST))
+                connection.execute(delete(AUDIT_ENTRY).where(AUDIT_ENTRY.c.id >= BareRows.FIRST))
+    figures: dict[str, Any] = {"per_second": round(statistics.median(rates))}
+    figures |= {f"of_{name}": round(statistics.median(values), 2) for name, values in ratios.items()}
     for name, values in took.items():
         values.sort()
         figures[f"{name}_p50_ms"] = round(values[len(values) // 2] * 1e3, 1)
