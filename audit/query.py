@@ -8,6 +8,7 @@ so no entry is skipped or shown twice while the log grows. What is returned was 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -85,7 +86,7 @@ class Page:
 
     Attributes:
         entries: at most as many as were asked for.
-        next_cursor: where the next page begins; empty on the last.
+        next_cursor: where the next page begins; empty on the last, and on no other.
     """
 
     entries: tuple[Entry, ...]
@@ -118,8 +119,11 @@ def newest(connection: Connection, wanted: Filter, *, limit: int) -> Page:
         LogCorruptError: an entry that would be shown is not what was appended.
     """
     _check_limit(limit)
-    found, order = fitting(connection, wanted, *_COLUMNS)
-    rows = connection.execute(found.order_by(order.desc()).limit(limit)).all()
+    rows: list[Any] = []
+    for piece in fitting(connection, wanted, *_COLUMNS, backwards=True):
+        rows += connection.execute(piece.statement.limit(limit - len(rows))).all()
+        if len(rows) == limit:
+            break
     return Page(_entries(connection, rows[::-1]), "")
 
 
@@ -128,7 +132,15 @@ def _check_limit(limit: int) -> None:
         raise QueryError(f"page size {limit} is not between 1 and {MAX_PAGE}")
 
 
-def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, cursor: str = "") -> Page:
+def query(
+    connection: Connection,
+    wanted: Filter,
+    *,
+    limit: int = DEFAULT_PAGE,
+    cursor: str = "",
+    patience: float | None = None,
+    discreet: bool = False,
+) -> Page:
     """One page of the entries that `wanted` describes.
 
     Args:
@@ -136,6 +148,10 @@ def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, 
         wanted: the filter.
         limit: how many entries at most, 1 to `MAX_PAGE`.
         cursor: the last page's `next_cursor`, or nothing to begin at the front.
+        patience: seconds after which the page ends between two pieces of the log. It may then hold fewer than `limit`,
+            or none, though more fit behind it; a next cursor says so.
+        discreet: whoever reads may know of no records but those of the filter's tenant: the cursor says nothing of
+            others. How long an answer takes may.
 
     Raises:
         QueryError: the limit is out of range, or the cursor is not one of this filter.
@@ -148,11 +164,18 @@ def query(connection: Connection, wanted: Filter, *, limit: int = DEFAULT_PAGE, 
         if not match or match[2] != wanted.digest():
             raise QueryError("cursor: not one that this filter's last page ended with; begin again without it")
         after = int(match[1])
-    found, order = fitting(connection, wanted, *_COLUMNS, after=after)
-    rows = connection.execute(found.order_by(order).limit(limit + 1)).all()
-    entries = _entries(connection, rows[:limit])
-    more = len(rows) > limit
-    return Page(entries, cursor_after(wanted, entries[-1].index) if more else "")
+    rows: list[Any] = []
+    more: int | None = None
+    began = time.monotonic()
+    for piece in fitting(connection, wanted, *_COLUMNS, after=after, discreet=discreet):
+        rows += connection.execute(piece.statement.limit(limit + 1 - len(rows))).all()
+        if len(rows) > limit:
+            more = rows[limit - 1].leaf_index
+            break
+        if patience is not None and piece.end is not None and time.monotonic() - began >= patience:
+            more = piece.end
+            break
+    return Page(_entries(connection, rows[:limit]), "" if more is None else cursor_after(wanted, more))
 
 
 def get(connection: Connection, index: int) -> Entry:

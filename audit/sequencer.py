@@ -27,9 +27,11 @@ from audit.tables import (
     AUDIT_CHECKPOINT,
     AUDIT_ENTRY,
     AUDIT_ENTRY_ASSET,
+    AUDIT_ENTRY_REASON,
     AUDIT_STATE,
 )
 from audit.tiles import integrate
+from audit.times import note_times
 
 DEFAULT_BATCH: Final = 1024
 MAX_BATCH: Final = 16_384
@@ -119,7 +121,7 @@ class Sequencer:
             return 0
         frontier = self._lock_state(connection)
         rows = connection.execute(
-            select(AUDIT_ENTRY.c.id, *PAYLOAD_COLUMNS)
+            select(AUDIT_ENTRY.c.id, AUDIT_ENTRY.c.time, *PAYLOAD_COLUMNS)
             .select_from(KEYED_ENTRY)
             .where(AUDIT_ENTRY.c.leaf_index.is_(None))
             .order_by(AUDIT_ENTRY.c.id)
@@ -132,6 +134,7 @@ class Sequencer:
         ids = [row.id for row in rows]
         _place(connection, ids, frontier.size)
         _count_assets(connection, ids)
+        note_times(connection, frontier.size, [row.time for row in rows])
         integrate(connection, size=frontier.size, leaf_hashes=hashes)
         grown = frontier.extend(hashes)
         moved = connection.execute(
@@ -197,6 +200,9 @@ def _place(connection: Connection, ids: Sequence[int], start: int) -> None:
     ).scalar_one()
     if placed != len(ids):
         raise LogCorruptError(f"log: {placed} entries stand at index {start} and after, {len(ids)} were placed there")
+    reason = AUDIT_ENTRY_REASON.c
+    place = select(AUDIT_ENTRY.c.leaf_index).where(AUDIT_ENTRY.c.id == reason.entry_id).scalar_subquery()
+    connection.execute(update(AUDIT_ENTRY_REASON).where(reason.entry_id.in_(ids)).values(leaf_index=place))
 
 
 def _count_assets(connection: Connection, ids: Sequence[int]) -> None:

@@ -130,9 +130,11 @@ _index("unsequenced", "id", where="leaf_index IS NULL")
 # from wherever the last one ended; with the time beside it, those of another time are passed over without their rows.
 for _column in ("actor_name", "job", "job_user", "jurisdiction", "kind", "node", "policy_digest", "site", "tenant"):
     _index(_column, _column, "leaf_index", "time", where=f"leaf_index IS NOT NULL AND {_column} IS NOT NULL")
-_index("time", "time", "leaf_index", where="leaf_index IS NOT NULL AND time IS NOT NULL")
-_index("refused", "leaf_index", "time", where="leaf_index IS NOT NULL AND result = 'denied'")
-_index("policy_refused", "policy_digest", "leaf_index", "time", where="leaf_index IS NOT NULL AND result = 'denied'")
+# The result stands in these though all entries in them have the same: SQLite takes an index of two equal columns before
+# one of one, and which of two indexes of one otherwise is chance.
+_REFUSED: Final = "leaf_index IS NOT NULL AND result = 'denied'"
+_index("refused", "result", "leaf_index", "time", where=_REFUSED)
+_index("policy_refused", "policy_digest", "result", "leaf_index", "time", where=_REFUSED)
 _index("alive", "lifetime_bits", "time", "expires_at", where="leaf_index IS NOT NULL AND lifetime_bits IS NOT NULL")
 
 Index(
@@ -174,9 +176,28 @@ AUDIT_ENTRY_REASON: Final = Table(
     METADATA,
     Column("entry_id", _ROW_ID, ForeignKey("audit_entry.id", name="fk_audit_entry_reason_entry"), primary_key=True),
     Column("reason", String(64), primary_key=True),
-    Index("ix_audit_entry_reason_reason", "reason"),
+    Column("leaf_index", BigInteger, nullable=True),
 )
-"""The codes that say why an entry's request was denied or ended."""
+"""The codes that say why an entry's request was denied or ended; `leaf_index` repeats its place."""
+
+_PLACED: Final = AUDIT_ENTRY_REASON.c.leaf_index.is_not(None)
+Index(
+    "ix_audit_entry_reason_reason",
+    AUDIT_ENTRY_REASON.c.reason,
+    AUDIT_ENTRY_REASON.c.leaf_index,
+    sqlite_where=_PLACED,
+    postgresql_where=_PLACED,
+)
+
+AUDIT_TIME_BLOCK: Final = Table(
+    "audit_time_block",
+    METADATA,
+    Column("block", BigInteger, primary_key=True, autoincrement=False),
+    Column("earliest", BigInteger, nullable=False),
+    Column("latest", BigInteger, nullable=False),
+    CheckConstraint("earliest <= latest", name="ck_audit_time_block_order"),
+)
+"""Between which times the entries of each block of the log lie (`audit.times`); erasing leaves them as they are."""
 
 AUDIT_ASSET_COUNTER: Final = Table(
     "audit_asset_counter",

@@ -26,6 +26,7 @@ from audit.fsck.erasures import Erasures
 from audit.fsck.findings import MAX_PROBLEMS, Findings
 from audit.fsck.indexes import IndexSet
 from audit.fsck.places import Places
+from audit.fsck.times import TimeBlocks
 from audit.fsck.trees import Trees
 from audit.merkle import EMPTY_ROOT, HASH_SIZE, Frontier
 from audit.note import NoteVerifier
@@ -115,6 +116,7 @@ class _Check:
         self._entries = Entries(connection, self._findings, self._erasures)
         self._counters = Counters(connection, self._findings)
         self._places = Places(connection, self._findings)
+        self._times = TimeBlocks(connection, self._findings)
         self._trees = Trees(connection, self._findings)
         self._count = 0
         self.checkpoints = Checkpoints(connection, verifier, self._findings)
@@ -174,6 +176,7 @@ class _Check:
                 self._count += 1
                 gaps = bool(self._erasures.erased)
                 self._counters.follow(row.leaf_index, named.assets(row.id), gaps=gaps)
+                self._times.follow(row.leaf_index, row.time)
                 entry_hash = self._entries.check(row, named, self.checkpoints.size)
                 if found.setdefault(row.leaf_index, entry_hash) != entry_hash:
                     self._findings.report(

@@ -8,7 +8,8 @@ PostgreSQL database; without it SQLite alone is measured. What runs by itself, i
   in bare through the same group commit, in both ways of `bench.audit_bench`. Ratios are of rates in the same round.
 - ``lag``: from an entry's commit until a signed checkpoint covers it, and until that checkpoint is published.
 - ``proofs``: proof bundles made from the database, and verified from their bytes, for each CPU second.
-- ``questions``: the slowest of `bench.questions`, milliseconds.
+- ``questions``: the slowest of `bench.questions`, milliseconds; and how long it takes to learn that nothing fits where
+  every condition by itself fits much.
 - ``fsck``: records for each second of wall time and CPU time, and the process's peak memory in MB.
 """
 
@@ -25,7 +26,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from audit.stores import FileStore
 from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, METADATA
 from audit.verify import verify_log
 from bench.audit_bench import BareRows, MemoryCustody, Put, build, insert_bare, insert_bare_bulk
-from bench.questions import answer
+from bench.questions import answer, in_vain
 from bench.synthetic_log import ORIGIN, fill
 from keybroker.store.commit import GroupCommitter
 from keybroker.store.engine import open_engine
@@ -103,7 +103,7 @@ def measure_callers(engine: Engine) -> dict[str, Any]:
         for name, put in yardsticks.items():
 
             def rows(committer: GroupCommitter, number: int, put: Put = put) -> None:
-                committer.submit(partial(put, batch=[ready[number]]), 60)
+                committer.submit(lambda connection: put(connection, [ready[number]]), 60)
 
             theirs, times = callers(engine, rows)
             took[name] += times
@@ -208,6 +208,7 @@ def measure(small: str, large: str, records: int, folder: Path) -> dict[str, Any
         "over_a_second": sum(each.p99 > 1 for each in found),
         "slowest_ms": {each.question: [round(each.p50 * 1e3, 1), round(each.p99 * 1e3, 1)] for each in found[:SLOWEST]},
     }
+    figures["questions_in_vain"] = in_vain(engine)
     figures["proofs"] = measure_proofs(engine, signer.verifier, records)
     figures["callers"] = measure_callers(engine)
     figures["lag"] = measure_lag(engine, signer, folder)

@@ -1,4 +1,8 @@
-"""What auditors ask of a large log, with values that are common, rare and absent in `bench.synthetic_log`."""
+"""What auditors ask of a large log, with values that are common, rare and absent in `bench.synthetic_log`.
+
+Each is asked for one page as a broker asks: where much fits one condition and hardly anything all of them, a page ends
+with what was found in `keybroker.reads.PATIENCE` seconds. `in_vain` asks such questions to their end.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
 from audit.query import MAX_PAGE, Filter, cursor_after, newest, query
 from audit.records import Kind, Result
 from bench.synthetic_log import BEGINS, POLICIES
+from keybroker.reads import PATIENCE
 
 PAGE = 100
 REPEATS = 12
@@ -41,11 +46,19 @@ def questions(size: int) -> dict[str, Ask]:
     """Every question about a log of `size` entries, by name."""
     asked: dict[str, Ask] = {}
 
-    def page(name: str, *, after: Callable[[int], int] | None = None, **fields: Callable[[int], Any]) -> None:
+    def page(
+        name: str,
+        *,
+        after: Callable[[int], int] | None = None,
+        backwards: bool = False,
+        **fields: Callable[[int], Any],
+    ) -> None:
         def ask(connection: Connection, turn: int) -> object:
             wanted = Filter(**{field: value(turn) for field, value in fields.items()})
+            if backwards:
+                return newest(connection, wanted, limit=PAGE).entries
             cursor = cursor_after(wanted, after(turn)) if after is not None else ""
-            return query(connection, wanted, limit=PAGE, cursor=cursor).entries
+            return query(connection, wanted, limit=PAGE, cursor=cursor, patience=PATIENCE).entries
 
         asked[name] = ask
 
@@ -59,7 +72,7 @@ def questions(size: int) -> dict[str, Ask]:
     def at(turn: int) -> int:
         return BEGINS + spread(turn)
 
-    late = BEGINS + size - size // 200
+    late, denied = BEGINS + size - size // 200, Result.DENIED
     page("first page")
     page("a page anywhere", after=spread)
     for common in ("acme", "initech"):
@@ -129,6 +142,23 @@ def questions(size: int) -> dict[str, Ask]:
         hardware=lambda turn: f"nvidia-gpu:{turn * 131 % 5000:012x}0001",
         start_time=is_(BEGINS + size // 2),
     )
+    page("job of a tenant", job=lambda turn: f"slurm:{spread(turn) // 16}", tenant=is_("acme"), site=is_("hall-1"))
+    page("asset and job", asset=is_("acme/corpus-0"), job=lambda turn: f"slurm:{spread(turn) // 16}")
+    page("asset and node", asset=is_("acme/corpus-0"), node=lambda turn: f"n{turn * 131 % 5000:05d}")
+    page("asset and user", asset=is_("acme/corpus-0"), user=lambda turn: f"user-{turn}")
+    page("asset and policy, refused", asset=is_("acme/corpus-0"), policy_digest=is_(POLICIES[9]), result=is_(denied))
+    page("asset and reason", asset=is_("acme/corpus-0"), reason=is_("BUDGET_SPENT"))
+    page("asset and reason, newest first", backwards=True, asset=is_("acme/corpus-0"), reason=is_("BUDGET_SPENT"))
+    page("asset and kind, absent", asset=is_("acme/corpus-0"), kind=is_(Kind.ASSET_REVOKED))
+    page("assets that never meet a tenant", asset=is_("acme/corpus-0"), tenant=is_("initech"))
+    page("hardware of a tenant", hardware=lambda turn: f"nvidia-gpu:{turn * 131 % 5000:012x}0001", tenant=is_("acme"))
+    page("user of a tenant, at a site", user=lambda turn: f"user-{turn}", tenant=is_("initech"), site=is_("hall-4"))
+    page("tenant at a site", tenant=is_("initech"), site=is_("hall-4"))
+    page("site and jurisdiction that never meet", site=is_("hall-4"), jurisdiction=is_("DE"))
+    page("policy and site", policy_digest=is_(POLICIES[20]), site=is_("hall-5"), tenant=is_("acme"))
+    page("reason, since lately", reason=is_("BUDGET_SPENT"), start_time=is_(late))
+    page("until early", end_time=is_(BEGINS + size // 200))
+    page("a kind until early, newest first", backwards=True, kind=is_(Kind.LEASE_REVOKED), end_time=at)
     page("leases alive", alive_at=at)
     page("leases alive, the last page", alive_at=at, after=lambda turn: spread(turn) - 100)
     page("leases alive at the end", alive_at=is_(BEGINS + size))
@@ -145,6 +175,36 @@ def questions(size: int) -> dict[str, Ask]:
     )
     asked["a large page"] = lambda connection, _: query(connection, Filter(tenant="acme"), limit=MAX_PAGE).entries
     return asked
+
+
+IN_VAIN: Final = {
+    "an asset with another tenant": Filter(asset="acme/corpus-0", tenant="initech"),
+    "a site with another jurisdiction": Filter(site="hall-4", jurisdiction="DE"),
+    "a user with a site never used": Filter(user="user-0", site="hall-4"),
+}
+"""Questions that nothing fits, though each condition has very many entries."""
+
+
+def in_vain(engine: Engine) -> dict[str, dict[str, float]]:
+    """How many pages and seconds it takes to learn that nothing fits, and the slowest of the pages."""
+    found: dict[str, dict[str, float]] = {}
+    for name, wanted in IN_VAIN.items():
+        cursor = ""
+        taken: list[float] = []
+        while cursor or not taken:
+            with engine.connect() as connection:
+                started = time.perf_counter()
+                page = query(connection, wanted, limit=PAGE, cursor=cursor, patience=PATIENCE)
+                taken.append(time.perf_counter() - started)
+            if page.entries:
+                raise RuntimeError(f"something fits: {name}")
+            cursor = page.next_cursor
+        found[name] = {
+            "pages": len(taken),
+            "seconds": round(sum(taken), 2),
+            "slowest_page_ms": round(max(taken) * 1e3, 1),
+        }
+    return found
 
 
 def answer(engine: Engine, size: int, *, repeats: int = REPEATS, only: str = "") -> list[Answered]:

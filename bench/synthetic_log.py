@@ -39,6 +39,7 @@ from audit.tables import (
     METADATA,
 )
 from audit.tiles import integrate
+from audit.times import note_times
 from keystead.binding import encode
 
 ORIGIN: Final = "bench.example/log"
@@ -85,13 +86,14 @@ class Rows:
     hardware: list[tuple[Any, ...]]
     reasons: list[tuple[Any, ...]]
     hashes: list[bytes]
+    times: list[int]
 
 
 _COLUMNS: Final = {
     AUDIT_ENTRY: ("id", "leaf_index", "digest", "leaf_hash", "sealed", "key_id", *PROJECTED),
     AUDIT_ENTRY_ASSET: ("entry_id", "asset", "version", "counter"),
     AUDIT_ENTRY_HARDWARE: ("entry_id", "hardware"),
-    AUDIT_ENTRY_REASON: ("entry_id", "reason"),
+    AUDIT_ENTRY_REASON: ("entry_id", "reason", "leaf_index"),
 }
 
 
@@ -108,9 +110,10 @@ class Fleet:
 
     def batch(self, start: int, count: int) -> Rows:
         """The rows of the entries ``[start, start + count)``."""
-        rows = Rows([], [], [], [], [])
+        rows = Rows([], [], [], [], [], [])
         for index in range(start, start + count):
             self._add(rows, index)
+            rows.times.append(BEGINS + index)
         return rows
 
     def _grant(self) -> _Lease:
@@ -175,7 +178,7 @@ class Fleet:
             counter = self.counters[asset] = self.counters.get(asset, 0) + 1
             rows.assets.append((row, asset, version, counter))
         rows.hardware += [(row, item) for item in made.hardware]
-        rows.reasons += [(row, item) for item in made.reasons]
+        rows.reasons += [(row, item, index) for item in made.reasons]
 
 
 @dataclass(slots=True)
@@ -271,6 +274,7 @@ def fill(engine: Engine, records: int, ring: Keyring, signer: NoteSigner | None 
             rows = fleet.batch(start, min(BATCH, records - start))
             _copy(connection, rows)
             integrate(connection, size=start, leaf_hashes=rows.hashes)
+            note_times(connection, start, rows.times)
             frontier = frontier.extend(rows.hashes)
             _sign(connection, frontier, signer, BEGINS + frontier.size)
             if start // BATCH % 64 == 63:

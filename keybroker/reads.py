@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Final
+
+from sqlalchemy import Connection
 
 from audit import proof, query
 from audit.checkpoint import Checkpoint
@@ -20,10 +23,13 @@ from keybroker.principals import Principal
 from keybroker.store import documents
 from keystead.binding import sha256
 
+PATIENCE: Final = 0.5
+"""Seconds that one answer seeks for, and a piece of the log longer; then the caller says whether to go on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A page of records."""
+    """A page of records; it may hold fewer than were asked for, or none, though more fit behind `next_cursor`."""
 
     entries: tuple[query.Entry, ...]
     next_cursor: str
@@ -38,9 +44,19 @@ def search(broker: Broker, *, caller: Principal, wanted: query.Filter, limit: in
     """
     wanted = visible(caller, wanted)
     with broker.read() as connection:
-        page = query.query(connection, wanted, limit=limit, cursor=cursor)
+        page = page_for(connection, caller, wanted, limit=limit, cursor=cursor)
     remember(broker, caller=caller, detail=asked_for(wanted) | {"records": len(page.entries)})
     return Reading(page.entries, page.next_cursor)
+
+
+def page_for(connection: Connection, caller: Principal, wanted: query.Filter, *, limit: int, cursor: str) -> query.Page:
+    """One page of what `caller` may see, which `visible` made of the question; it may end early.
+
+    Raises:
+        QueryError: a limit or cursor that cannot be used.
+    """
+    discreet = caller.tenant is not None
+    return query.query(connection, wanted, limit=limit, cursor=cursor, patience=PATIENCE, discreet=discreet)
 
 
 def visible(caller: Principal, wanted: query.Filter) -> query.Filter:

@@ -133,12 +133,12 @@ def stream(
             if asked.newest:
                 page = query.newest(connection, wanted, limit=asked.newest)
             else:
-                page = query.query(connection, wanted, limit=PAGE, cursor=asked.cursor)
+                page = reads.page_for(connection, caller, wanted, limit=PAGE, cursor=asked.cursor)
         detail = reads.asked_for(wanted) | {"stream": "follow" if asked.follow else "all"}
         began = reads.remember(broker, caller=caller, detail=detail)
         handed_out = 0
         try:
-            for batch in _batches(broker, wanted, page, asked=asked, stop=stop):
+            for batch in _batches(broker, caller, wanted, page, asked=asked, stop=stop):
                 handed_out += len(batch.entries)
                 yield batch
                 if handed_out >= MAX_RECORDS:
@@ -152,13 +152,21 @@ def stream(
 
 
 def _batches(
-    broker: Broker, wanted: query.Filter, page: query.Page, *, asked: Asked, stop: Callable[[float], bool]
+    broker: Broker,
+    caller: Principal,
+    wanted: query.Filter,
+    page: query.Page,
+    *,
+    asked: Asked,
+    stop: Callable[[float], bool],
 ) -> Iterator[Batch]:
     cursor = asked.cursor
     spoke = time.monotonic()
     until = spoke + MAX_SECONDS
     while True:
-        if page.entries:
+        if page.next_cursor:
+            cursor = page.next_cursor
+        elif page.entries:
             cursor = query.cursor_after(wanted, page.entries[-1].index)
         more = bool(page.next_cursor)
         complete = not more and not asked.follow
@@ -168,4 +176,4 @@ def _batches(
         if complete or time.monotonic() >= until or stop(0.0 if more else POLL):
             return
         with broker.read() as connection:
-            page = query.query(connection, wanted, limit=PAGE, cursor=cursor)
+            page = reads.page_for(connection, caller, wanted, limit=PAGE, cursor=cursor)

@@ -40,7 +40,7 @@ class Named:
     def __init__(self, connection: Connection, start: int, stop: int) -> None:
         self._assets: dict[int, dict[tuple[str, int], int | None]] = {}
         self._hardware: dict[int, set[str]] = {}
-        self._reasons: dict[int, set[str]] = {}
+        self._reasons: dict[int, dict[str, int | None]] = {}
         assets, hardware, reasons = AUDIT_ENTRY_ASSET.c, AUDIT_ENTRY_HARDWARE.c, AUDIT_ENTRY_REASON.c
         for entry_id, asset, version, counter in _of_range(
             connection, start, stop, assets.entry_id, assets.asset, assets.version, assets.counter
@@ -48,8 +48,10 @@ class Named:
             self._assets.setdefault(entry_id, {})[asset, version] = counter
         for entry_id, item in _of_range(connection, start, stop, hardware.entry_id, hardware.hardware):
             self._hardware.setdefault(entry_id, set()).add(item)
-        for entry_id, item in _of_range(connection, start, stop, reasons.entry_id, reasons.reason):
-            self._reasons.setdefault(entry_id, set()).add(item)
+        for entry_id, item, place in _of_range(
+            connection, start, stop, reasons.entry_id, reasons.reason, reasons.leaf_index
+        ):
+            self._reasons.setdefault(entry_id, {})[item] = place
 
     def __contains__(self, entry_id: int) -> bool:
         return entry_id in self._assets or entry_id in self._hardware or entry_id in self._reasons
@@ -62,9 +64,9 @@ class Named:
         """The hardware identities that an entry names, in order."""
         return sorted(self._hardware.get(entry_id, ()))
 
-    def reasons(self, entry_id: int) -> list[str]:
-        """The reason codes that an entry names, in order."""
-        return sorted(self._reasons.get(entry_id, ()))
+    def reasons(self, entry_id: int) -> Mapping[str, int | None]:
+        """The reason codes that an entry names, each with the place that it is kept under."""
+        return self._reasons.get(entry_id, {})
 
 
 def _of_range(
@@ -159,7 +161,9 @@ class Entries:
         assets = sorted(f"{asset}@{version}" for asset, version in named.assets(row.id))
         pairs.append(("assets", sorted(record.assets), assets))
         pairs.append(("hardware", sorted(record.hardware), named.hardware(row.id)))
-        pairs.append(("reasons", sorted(record.reasons), named.reasons(row.id)))
+        reasons = named.reasons(row.id)
+        pairs.append(("reasons", sorted(record.reasons), sorted(reasons)))
+        pairs += [(f"place of {reason}", row.leaf_index, place) for reason, place in reasons.items()]
         for what, expected, actual in pairs:
             if expected != actual:
                 self._findings.report(

@@ -17,6 +17,7 @@ from audit.payload import KEY_OF_ENTRY, KEYED_ENTRY, PAYLOAD_COLUMNS, PayloadRea
 from audit.query import MAX_PAGE, Filter, query
 from audit.records import Kind
 from audit.tables import AUDIT_ASSET_COUNTER, AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_KEY
+from audit.times import first_from, last_before
 
 PAGE: Final = 500
 """Entries that are read at once."""
@@ -64,17 +65,12 @@ def span_of(connection: Connection, scope: Scope, *, size: int) -> Span:
     It reaches from the first record that is not too early to the last that is not too late, and holds all between
     them: so that it can be seen that nothing is left out, whatever clocks did meanwhile.
     """
-    entry = AUDIT_ENTRY.c
     first, end = 0, size
     if scope.start_time is not None:
-        found = connection.scalar(
-            select(func.min(entry.leaf_index)).where(entry.time >= scope.start_time, entry.leaf_index < size)
-        )
+        found = first_from(connection, scope.start_time, size=size)
         first = size if found is None else found
     if scope.end_time is not None:
-        found = connection.scalar(
-            select(func.max(entry.leaf_index)).where(entry.time < scope.end_time, entry.leaf_index < size)
-        )
+        found = last_before(connection, scope.end_time, size=size)
         end = 0 if found is None else found + 1
     return Span(min(first, size), max(min(first, size), end))
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
+from audit.alive import LEASE_ENDS
 from audit.checkpoint import Checkpoint
 from audit.cosignature import WitnessKey
-from audit.fitting import LEASE_ENDS
 from audit.package.description import Description
 from audit.package.gaps import MEANING, instant
 from audit.package.lines import State

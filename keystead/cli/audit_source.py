@@ -26,14 +26,19 @@ class BrokerSource:
     connection: Connection
 
     def query(self, wanted: Filter, *, limit: int, cursor: str) -> Page:
-        """One page of the entries that `wanted` describes.
+        """One page of the entries that `wanted` describes; the broker is asked again where it sought long in vain.
 
         Raises:
             attester.errors.BrokerError: it refused, or could not be reached.
         """
-        request = _question(wanted, page_size=limit, page_token=cursor)
-        response = self.connection.call(self.connection.audit.QueryRecords, request)
-        return Page(_entries(response.records), response.next_page_token)
+        entries: list[Entry] = []
+        while True:
+            request = _question(wanted, page_size=limit - len(entries), page_token=cursor)
+            response = self.connection.call(self.connection.audit.QueryRecords, request)
+            entries += _entries(response.records)
+            cursor = response.next_page_token
+            if not cursor or len(entries) >= limit:
+                return Page(tuple(entries), cursor)
 
     def stream(self, wanted: Filter, *, newest: int, follow: bool) -> Iterator[Page]:
         """All entries that `wanted` describes, some at a time; where one stream ends early another goes on.

@@ -251,6 +251,34 @@ def test_entries_from_before_get_what_questions_need_from_their_payloads(empty_e
     assert [tuple(row) for row in found] == [("ada", 1_900_000_000), ("bob", None), nothing, nothing, nothing]
 
 
+def test_entries_from_before_get_blocks_of_their_times_and_places_of_their_reasons(empty_engine: Engine) -> None:
+    upgrade_to(empty_engine, "0011")
+    entry = "INSERT INTO audit_entry (id, leaf_index, digest, leaf_hash, time) VALUES (:id, :place, :d, :h, :time)"
+    # The places run against the ids; one entry is erased, one waits.
+    rows: list[tuple[int, int | None, int | None]] = [
+        (11, 4097, 70),
+        (12, 4096, 50),
+        (13, 1, 20),
+        (14, 0, 30),
+        (15, 9000, None),
+        (16, None, 99),
+    ]
+    with empty_engine.begin() as connection:
+        for row_id, place, time in rows:
+            values = {"id": row_id, "place": place, "d": bytes(32), "h": bytes([row_id]) * 32, "time": time}
+            connection.execute(text(entry), values)
+            if row_id != 15:
+                connection.execute(
+                    text("INSERT INTO audit_entry_reason (entry_id, reason) VALUES (:id, 'NO_SITE')"), {"id": row_id}
+                )
+    assert migrate(empty_engine)[0] == "0012"
+    with empty_engine.connect() as connection:
+        blocks = connection.execute(text("SELECT block, earliest, latest FROM audit_time_block ORDER BY block"))
+        assert [tuple(row) for row in blocks] == [(0, 20, 30), (1, 50, 70)]
+        places = connection.execute(text("SELECT entry_id, leaf_index FROM audit_entry_reason ORDER BY entry_id"))
+        assert [tuple(row) for row in places] == [(row_id, place) for row_id, place, _ in rows if row_id != 15]
+
+
 def test_jobs_from_before_attempts_keep_their_grant(empty_engine: Engine) -> None:
     upgrade_to(empty_engine, "0007")
     with empty_engine.begin() as connection:

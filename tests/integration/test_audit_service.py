@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,15 @@ from factory import Factory, furnish, start_factory
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from attestation.simulator.node import SimulatedVendors
+from audit import fitting
 from audit.checkpoint import Checkpoint
+from audit.filter import Filter
 from audit.note import NoteVerifier, SignedNote
 from audit.proof import ProofBundle, verify_bundle
+from audit.records import Result
+from keybroker import reads
 from keybroker.principals import Principal, Role
+from keystead.cli.audit_source import BrokerSource
 from keystead.v1 import asset_service_pb2, audit_service_pb2
 
 Told = tuple[Factory, Any, list[dict[str, Any]]]
@@ -145,6 +151,34 @@ def test_pages_join_to_the_whole(told: Told) -> None:
     elsewhere = audit_service_pb2.QueryRecordsRequest(page_token=first.next_page_token, tenant="globex")
     assert refusal(lambda: stub.QueryRecords(elsewhere)).reason == "BAD_AUDIT_QUERY"
     assert history
+
+
+def test_a_long_search_is_answered_in_parts(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may hold less than fits, and says so; the command line asks on until its page is full."""
+    factory, _, _ = told
+    stub = factory.stubs("auditor").audit
+    before = factory.clock() + 60
+    wanted = {"end_time": Timestamp(seconds=before), "tenant": "acme", "result": "allowed"}
+    whole = stub.QueryRecords(audit_service_pb2.QueryRecordsRequest(page_size=1000, **wanted)).records
+    monkeypatch.setattr(reads, "PATIENCE", 0.0)
+    for name in ("_PROBE", "_FIRST_PIECE", "_LAST_PIECE"):
+        monkeypatch.setattr(fitting, name, 1)
+    found, sizes, token = [], [], ""
+    while token or not sizes:
+        answer = stub.QueryRecords(audit_service_pb2.QueryRecordsRequest(page_size=100, page_token=token, **wanted))
+        found += answer.records
+        sizes.append(len(answer.records))
+        token = answer.next_page_token
+    assert list(found) == list(whole)
+    assert 0 in sizes[:-1]
+    link: Any = SimpleNamespace(audit=stub, call=lambda method, request: method(request))
+    source = BrokerSource(link)
+    asked = Filter(end_time=before, tenant="acme", result=Result.ALLOWED)
+    page = source.query(asked, limit=3, cursor="")
+    assert [entry.index for entry in page.entries] == [record.leaf_index for record in whole[:3]]
+    rest = source.query(asked, limit=1000, cursor=page.next_cursor)
+    assert [entry.index for entry in rest.entries] == [record.leaf_index for record in whole[3:]]
+    assert not rest.next_cursor
 
 
 def test_a_record_is_proven_offline(told: Told) -> None:

@@ -14,6 +14,8 @@ from factory import Factory, furnish, start_factory
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from attestation.simulator.node import SimulatedVendors
+from audit import fitting
+from keybroker import reads as broker_reads
 from keybroker import streams
 from keybroker.principals import Principal, Role
 from keystead.v1 import audit_service_pb2 as pb
@@ -76,6 +78,17 @@ def test_a_stream_is_the_whole_answer(busy: Factory, monkeypatch: pytest.MonkeyP
     newest = records(stream(busy, tenant="acme", newest=2))
     assert newest == [json.loads(record.payload) for record in whole][-2:]
     assert [message.complete for message in stream(busy, tenant="nobody")] == [True]
+
+
+def test_a_stream_goes_on_where_it_sought_in_vain(busy: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = pb.QueryRecordsRequest(page_size=1000, tenant="acme", result="allowed")
+    whole = busy.stubs("auditor").audit.QueryRecords(request).records
+    monkeypatch.setattr(broker_reads, "PATIENCE", 0.0)
+    for name in ("_PROBE", "_FIRST_PIECE", "_LAST_PIECE"):
+        monkeypatch.setattr(fitting, name, 1)
+    messages = list(stream(busy, tenant="acme", result="allowed"))
+    assert [record for message in messages for record in message.records] == list(whole)
+    assert [message.complete for message in messages] == [False] * (len(messages) - 1) + [True]
 
 
 def test_messages_stay_small(busy: Factory, monkeypatch: pytest.MonkeyPatch) -> None:

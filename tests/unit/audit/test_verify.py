@@ -17,7 +17,7 @@ from audit.merkle import Frontier, perfect_subtree_hash
 from audit.note import NoteSigner
 from audit.problems import REMEDIES, ProblemCode
 from audit.query import newest_checkpoint
-from audit.records import Actor, Record
+from audit.records import Actor, Record, Result
 from audit.sequencer import Sequencer
 from audit.tables import (
     AUDIT_ASSET_COUNTER,
@@ -28,6 +28,7 @@ from audit.tables import (
     AUDIT_ENTRY_REASON,
     AUDIT_STATE,
     AUDIT_TILE,
+    AUDIT_TIME_BLOCK,
     METADATA,
 )
 from audit.verify import MAX_PROBLEMS, LogResult, verify_log
@@ -154,6 +155,8 @@ EXPECTED: dict[str, list[tuple[str, int | None]]] = {
     "asset hidden": [("PROJECTION_ALTERED", 42), ("COUNTER_ALTERED", 43)],
     "hardware hidden": [("PROJECTION_ALTERED", 42)],
     "reason added": [("PROJECTION_ALTERED", 42)],
+    "times of its block narrowed": [("PROJECTION_ALTERED", 0)],
+    "block of its time lost": [("PROJECTION_ALTERED", 0)],
     "counter altered": [("COUNTER_ALTERED", 599), ("COUNTER_ALTERED", None)],
     "total altered": [("COUNTER_ALTERED", None)],
     "erased by hand": [("PROJECTION_ALTERED", 42), ("ERASED_WITHOUT_RECORD", 42)],
@@ -271,7 +274,17 @@ def _(c: Connection, _record: Build) -> None:
 
 @tamper("reason added")
 def _(c: Connection, _record: Build) -> None:
-    c.execute(insert(AUDIT_ENTRY_REASON).values(entry_id=row_at(c, 42).id, reason="INVENTED"))
+    c.execute(insert(AUDIT_ENTRY_REASON).values(entry_id=row_at(c, 42).id, reason="INVENTED", leaf_index=42))
+
+
+@tamper("times of its block narrowed")
+def _(c: Connection, _record: Build) -> None:
+    c.execute(update(AUDIT_TIME_BLOCK).values(earliest=row_at(c, 10).time))
+
+
+@tamper("block of its time lost")
+def _(c: Connection, _record: Build) -> None:
+    c.execute(delete(AUDIT_TIME_BLOCK))
 
 
 @tamper("counter altered")
@@ -482,11 +495,28 @@ def test_no_checkpoint_at_all(engine: Engine, make_log: MakeLog, signer: NoteSig
     assert found(check(engine, signer)) == [("CHECKPOINT_MISSING", None)]
 
 
+def test_a_reason_kept_under_another_place(
+    any_engine: Engine, make_log: MakeLog, signer: NoteSigner, record: Build
+) -> None:
+    sequencer = make_log(any_engine, [5])
+    with any_engine.begin() as connection:
+        append(connection, record(5, result=Result.DENIED, reasons=["NO_SITE", "NO_BUDGET"]))
+    sequencer.run_once(NOW)
+    assert check(any_engine, signer).ok
+    with any_engine.begin() as connection:
+        connection.execute(
+            update(AUDIT_ENTRY_REASON).where(AUDIT_ENTRY_REASON.c.reason == "NO_SITE").values(leaf_index=4)
+        )
+    result = check(any_engine, signer)
+    assert found(result) == [("PROJECTION_ALTERED", 5)]
+    assert "place of NO_SITE is 4, expected 5" in str(result.problems[0])
+
+
 def test_two_entries_at_one_index(engine: Engine, make_log: MakeLog, signer: NoteSigner, record: Build) -> None:
     make_log(engine, [5])
     with engine.begin() as connection:
         connection.execute(text("DROP INDEX uq_audit_entry_leaf_index"))
-        entry = append(connection, record(9, assets=[]))
+        entry = append(connection, record(9, assets=[], time=NOW))
         connection.execute(update(AUDIT_ENTRY).where(E.id == entry.id).values(leaf_index=3))
     assert found(check(engine, signer)) == [("ENTRY_DUPLICATED", 3)]
 
