@@ -70,8 +70,8 @@ mutate: $(VENV)/.mutation ## Break the verifiers a little, thousands of times, a
 	$(BIN)/python scripts/mutate.py run $(MUTANTS)
 	$(BIN)/python scripts/mutate.py survivors
 
-bench: $(VENV)/.dev ## Measure, side by side in one run, and print the tables
-	$(BIN)/python -m bench
+bench: $(VENV)/.dev ## Measure, side by side in one run, and print the tables; RECORDS of the large log (default 1000000)
+	KEYSTEAD_BENCH_RECORDS=$(RECORDS) $(BIN)/python -m bench
 
 docs: $(VENV)/.dev ## Write docs/reference/ from the code and check that every link in the documents resolves
 	$(BIN)/python scripts/generate_reference.py

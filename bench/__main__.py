@@ -6,6 +6,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from bench.postgres import own_server
+
 SUFFIX = "_bench"
 NAMES = tuple(sorted(path.stem.removesuffix(SUFFIX) for path in Path(__file__).parent.glob(f"*{SUFFIX}.py")))
 """Each is a module `<name>_bench` that measures when it is run: exit code 0, or 2 when what it needs is missing."""
@@ -30,12 +32,13 @@ def main(arguments: list[str]) -> int:
         print(f"bench: no measurement called {', '.join(unknown)}; there are: {', '.join(NAMES)}", file=sys.stderr)
         return MISSING
     failed = False
-    for number, name in enumerate(names):
-        if number:
-            print()
-        print(f"── {name} ──", flush=True)
-        # What is missing is said by the measurement itself and fails nothing but that measurement.
-        failed |= run(name) not in {0, MISSING}
+    with own_server():
+        for number, name in enumerate(names):
+            if number:
+                print()
+            print(f"── {name} ──", flush=True)
+            # What is missing is said by the measurement itself and fails nothing but that measurement.
+            failed |= run(name) not in {0, MISSING}
     return int(failed)
 
 

@@ -1,6 +1,6 @@
 """Durable appends to the log, against the same rows committed bare with the same batching.
 
-Run it as ``python -m bench.audit_bench [POSTGRESQL-URL]``; it prints one JSON object. For each batch size (records for
+Run it as ``python -m bench audit``; it prints one JSON object for each database. For each batch size (records for
 one commit: 1, 64, 1024) four things are timed in turns, by the wall clock, on the same database file or server:
 
 - ``log``: building the record, canonical JSON, salt, hashes, sealing, and all rows inserted and committed;
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Engine, create_engine, event, insert
+from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url
 
 from audit.insert import BulkInsert
 from audit.keyring import Keyring, bind
@@ -41,6 +41,7 @@ from audit.tables import (
     AUDIT_ENTRY_HARDWARE,
     METADATA,
 )
+from bench.postgres import database
 from keystead.binding import AssetRef
 
 ORIGIN = "bench.example/log"
@@ -231,35 +232,35 @@ def measure(log: Engine, bare: Engine) -> dict[str, Any]:
     return figures
 
 
-def main(arguments: list[str]) -> int:
-    """Measure SQLite, and PostgreSQL where a URL names two empty databases' server; print the figures."""
+def main() -> int:
+    """Measure SQLite, and PostgreSQL where there is one; print the figures."""
     with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:
         folder = Path(name)
         engines = sqlite_engine(folder / "log.db"), sqlite_engine(folder / "bare.db")
-        figures = {"sqlite": measure(*engines)}
+        print(json.dumps({"sqlite": measure(*engines)}, indent=2), flush=True)
         for engine in engines:
             engine.dispose()
-    if arguments:
-        url = arguments[0]
-        # One server, two schemas: the tables of the log, and the same tables for the bare rows.
-        schemas = ("keystead_bench_log", "keystead_bench_bare")
-        admin = create_engine(url)
-        with admin.begin() as connection:
-            for schema in schemas:
-                connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-        try:
-            made = [create_engine(url, connect_args={"options": f"-csearch_path={schema}"}) for schema in schemas]
-            figures["postgresql"] = measure(*made)
-            for engine in made:
-                engine.dispose()
-        finally:
-            with admin.begin() as connection:
-                for schema in schemas:
-                    connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-            admin.dispose()
-    print(json.dumps(figures, indent=2))
+    with database() as url:
+        if url is not None:
+            print(json.dumps({"postgresql": _on_postgres(url)}, indent=2), flush=True)
     return 0
 
 
+def _on_postgres(url: str) -> dict[str, Any]:
+    """One database, two schemas: the tables of the log, and the same tables for the bare rows."""
+    address = make_url(url).set(drivername="postgresql+psycopg")
+    schemas = ("keystead_bench_log", "keystead_bench_bare")
+    admin = create_engine(address)
+    with admin.begin() as connection:
+        for schema in schemas:
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    admin.dispose()
+    made = [create_engine(address, connect_args={"options": f"-csearch_path={schema}"}) for schema in schemas]
+    figures = measure(*made)
+    for engine in made:
+        engine.dispose()
+    return figures
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

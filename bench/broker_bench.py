@@ -9,7 +9,7 @@ things are measured on one node with one GPU and one with eight:
 - the same over loopback mutual TLS from another process, by the wall clock, with 1, 8 and 32 clients;
 - how much of the domain call's wall-clock time is spent in its commit, which comes before the key is touched.
 
-SQLite; PostgreSQL too where ``KEYSTEAD_BENCH_POSTGRES`` is the URL of a server where this user may make databases.
+SQLite; PostgreSQL too where its programs are installed, or `bench.postgres.SERVER` names a server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import gc
 import hashlib
 import hmac
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -40,8 +39,9 @@ from attestation.snp.abi import SIGNED_SIZE
 from attestation.types import Evidence
 from bench.attestation_bench import bare
 from bench.broker_load import pack
-from bench.broker_plant import GPUS, Plant, Request, plant, postgres_database
+from bench.broker_plant import GPUS, Plant, Request, plant
 from bench.harness import Row, Timing, table
+from bench.postgres import database
 from keybroker.services.server import Server, configure_logging
 from keystead.binding import hpke_seal
 
@@ -52,7 +52,6 @@ CALLS = 6
 CLIENTS = {1: 80, 8: 160, 32: 240}
 """How many requests that many clients send together."""
 
-POSTGRES = "KEYSTEAD_BENCH_POSTGRES"
 WARM_UP = 3
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,12 +61,10 @@ def main() -> int:
     configure_logging()
     with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:
         print(measure(Path(name) / "sqlite", "SQLite", None), flush=True)
-        server = os.environ.get(POSTGRES)
-        if server is None:
-            print(f"\nPostgreSQL SKIPPED: {POSTGRES} names no server", flush=True)
-        else:
-            with postgres_database(server) as database:
-                print("\n" + measure(Path(name) / "postgres", "PostgreSQL", database), flush=True)
+        print(flush=True)
+        with database() as url:
+            if url is not None:
+                print(measure(Path(name) / "postgres", "PostgreSQL", url), flush=True)
     return 0
 
 

@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import psycopg
-from psycopg import sql
-from sqlalchemy import make_url
-
 from attestation.composite import NodeEvidence
 from attestation.reference.signature import REFERENCE_VALUES_TYPE, load_private_key, sign_detached
 from attestation.simulator.node import SimulatedNode, SimulatedVendors
@@ -233,16 +229,3 @@ def trust(installation: Installation, vendors: SimulatedVendors, *, now: int) ->
 def toml(names: dict[str, bytes]) -> str:
     """Names as a TOML array."""
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
-
-
-@contextmanager
-def postgres_database(server: str) -> Iterator[str]:
-    """A database of this run's own on `server`, dropped at the end; its URL."""
-    url = make_url(server).set(drivername="postgresql")
-    name = f"keystead_bench_{secrets.token_hex(4)}"
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,8 +1,8 @@
 """A whole log, large: concurrent callers, lag, proofs, questions, and the full check with its memory at two sizes.
 
-Run it as ``python -m bench.log_bench [--records N] [--postgres URL]``; it prints one JSON object. `N` is 100,000 where
-nothing is said, which takes a minute or two for each store; a million takes ten times as long. `URL` names an empty
-PostgreSQL database; without it SQLite alone is measured. What runs by itself, in turns, on one machine:
+Run it as ``python -m bench log``; it prints one JSON object for each database. The log has a million records, or as
+many as `KEYSTEAD_BENCH_RECORDS` says (``make bench RECORDS=10000000``): a million takes some minutes and 3 GB for each
+database, ten million some 40 minutes and 30 GB. What runs by itself, in turns, on one machine:
 
 - ``callers``: 32 callers that each wait until their entry is durable, through the group commit; and the same rows put
   in bare through the same group commit, in both ways of `bench.audit_bench`. Ratios are of rates in the same round.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import statistics
@@ -41,15 +42,17 @@ from audit.proof import build as build_bundle
 from audit.publish import publish
 from audit.sequencer import Sequencer
 from audit.stores import FileStore
-from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE, METADATA
+from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE
 from audit.verify import verify_log
 from bench.audit_bench import BareRows, MemoryCustody, Put, build, insert_bare, insert_bare_bulk
+from bench.postgres import database
 from bench.questions import answer, in_vain
 from bench.synthetic_log import ORIGIN, fill
 from keybroker.store.commit import GroupCommitter
 from keybroker.store.engine import open_engine
 
-RECORDS = 100_000
+RECORDS = "KEYSTEAD_BENCH_RECORDS"
+DEFAULT_RECORDS = 1_000_000
 CALLERS = 32
 EACH = 32
 ROUNDS = 5
@@ -217,43 +220,28 @@ def measure(small: str, large: str, records: int, folder: Path) -> dict[str, Any
 
 
 def main(arguments: list[str]) -> int:
-    """Measure SQLite, and PostgreSQL where a database is named."""
+    """Measure SQLite, and PostgreSQL where there is one."""
     parser = argparse.ArgumentParser(prog="python -m bench.log_bench", description=__doc__)
-    parser.add_argument("--records", type=int, default=RECORDS)
-    parser.add_argument(
-        "--postgres", metavar="URL", help="an empty database; another one is made beside it for a while"
-    )
+    parser.add_argument("--records", type=int, default=int(os.environ.get(RECORDS) or DEFAULT_RECORDS))
     parser.add_argument("--fsck", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--key", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.fsck:
         print(json.dumps(fsck(options.fsck, options.key, bytes.fromhex(sys.stdin.read()))))
         return 0
-    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:
         folder = Path(name)
         small, large = (f"sqlite:///{folder / size}.db" for size in ("small", "large"))
-        figures["sqlite"] = measure(small, large, options.records, folder / "public")
-    if options.postgres:
-        with tempfile.TemporaryDirectory(prefix="keystead-bench-") as name:
-            figures["postgresql"] = _on_postgres(options.postgres, options.records, Path(name) / "public")
-    print(json.dumps(figures, indent=2))
+        print(json.dumps({"sqlite": measure(small, large, options.records, folder / "public")}, indent=2), flush=True)
+    with (
+        database() as small_url,
+        database() as large_url,
+        tempfile.TemporaryDirectory(prefix="keystead-bench-") as name,
+    ):
+        if small_url is not None and large_url is not None:
+            figures = measure(small_url, large_url, options.records, Path(name) / "public")
+            print(json.dumps({"postgresql": figures}, indent=2), flush=True)
     return 0
-
-
-def _on_postgres(url: str, records: int, folder: Path) -> dict[str, Any]:
-    beside = f"{url}_small"
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
-    name = beside.rpartition("/")[2]
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-    try:
-        return measure(beside, url, records, folder)
-    finally:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f'DROP DATABASE "{name}"')
-        METADATA.drop_all(engine)
-        engine.dispose()
 
 
 if __name__ == "__main__":

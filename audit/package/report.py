@@ -37,14 +37,17 @@ _STYLE: Final = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:2px solid #1f4e79}
 table{border-collapse:collapse;width:100%;font-size:.86rem;margin:.6rem 0}caption{text-align:left;color:#555}
-th,td{border:1px solid #c9ced6;padding:.25rem .45rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-th{background:#eef2f7}code,pre{font-family:ui-monospace,monospace;font-size:.86em;overflow-wrap:anywhere}
+th,td{border:1px solid #c9ced6;padding:.25rem .45rem;text-align:left;vertical-align:top;overflow-wrap:break-word}
+th{background:#eef2f7;white-space:nowrap}.long{overflow-wrap:anywhere;min-width:9rem}code,pre{font-family:ui-monospace,monospace;font-size:.86em;overflow-wrap:anywhere}
 pre{background:#f4f5f7;padding:.7rem;overflow-x:auto}.none{color:#1d6b36}.gap{background:#fff6e0}
 .denied td{background:#fdf0ef}dt{font-weight:600}dd{margin:0 0 .5rem 1rem}
 @media print{body{max-width:none;margin:0}h2{break-after:avoid}tr{break-inside:avoid}}
 """
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode("utf-8")).digest()).decode("ascii")
 _POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
+
+_LONG: Final = 32
+"""Letters of a word that is broken where it does not fit: a digest, an identity."""
 
 _USES: Final = (Kind.LEASE_GRANTED, Kind.LEASE_REFUSED, Kind.JOB_REFUSED)
 
@@ -277,11 +280,17 @@ def _table(
     yield "<table><thead><tr>" + "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr></thead><tbody>\n"
     for number, row in enumerate(shown):
         mark = f' class="{marks[number]}"' if marks is not None and marks[number] else ""
-        cells = "".join(f"<td>{'' if value is None else escape(str(value))}</td>" for value in row)
-        yield f"<tr{mark}>{cells}</tr>\n"
+        yield f"<tr{mark}>{''.join(_cell(value) for value in row)}</tr>\n"
     yield "</tbody></table>\n"
     if more:
         yield f'<p class="gap">{more} more are not in this table; <code>records.jsonl</code> has them.</p>\n'
+
+
+def _cell(value: Cell) -> str:
+    text = "" if value is None else str(value)
+    # What is broken anywhere would else let its column become as narrow as a letter, and the others' with it.
+    long = ' class="long"' if any(len(word) > _LONG for word in text.split()) else ""
+    return f"<td{long}>{escape(text)}</td>"
 
 
 def _gaps(description: Description) -> Iterator[str]:
