@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -122,7 +123,7 @@ def test_a_users_records_are_erased_once_no_lease_of_theirs_lives(told: Told) ->
     (record,) = (Record.parse(each.payload) for each in answer.records)
     assert answer.records[0].leaf_hash == done.leaf_hash
     assert (record.tenant, record.actor.name, record.detail["reason"]) == ("acme", "operator", "request 2026-117")
-    assert b"ada" not in answer.records[0].payload
+    assert not re.search(rb"\bada\b", answer.records[0].payload)  # digests are hexadecimal
     assert not auditor.QueryRecords(pb.QueryRecordsRequest(user="ada")).records
     assert auditor.QueryRecords(pb.QueryRecordsRequest(job_uid="slurm:none")).records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -146,7 +147,7 @@ def test_erasure_takes_a_scope_and_leaves_the_rest_and_every_proof(
     assert (told_of.kind.value, told_of.tenant, told_of.actor) == ("audit.erased", "acme", OFFICER)
     assert told_of.detail["scope"] == ("user" if subject else "tenant")
     assert told_of.detail["entries"] == len(gone) == state.entries
-    assert "ada" not in told_of.payload().decode()
+    assert not re.search(r"\bada\b", told_of.payload().decode())  # digests are hexadecimal
     assert sum(key.count for key in erasure.erased_keys(told_of)) == len(gone)
     assert (state.keys, state.entry_hash, state.cleared) == (len(keys), hashes[0], True)
     result = check(engine, signer)
