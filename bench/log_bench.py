@@ -46,7 +46,6 @@ from audit.tables import AUDIT_ENTRY, AUDIT_ENTRY_ASSET, AUDIT_ENTRY_HARDWARE
 from audit.verify import verify_log
 from bench.audit_bench import BareRows, MemoryCustody, Put, build, insert_bare, insert_bare_bulk
 from bench.postgres import database
-from bench.questions import answer, in_vain
 from bench.synthetic_log import ORIGIN, fill
 from keybroker.store.commit import GroupCommitter
 from keybroker.store.engine import open_engine
@@ -191,6 +190,9 @@ def fsck_apart(url: str, verifier: NoteVerifier, secret: bytes) -> dict[str, Any
 
 def measure(small: str, large: str, records: int, folder: Path) -> dict[str, Any]:
     """Everything on two empty databases of one kind."""
+    # Here, because it brings the broker along, and the full check's memory is measured in a process without one.
+    from bench.questions import answer, in_vain
+
     figures: dict[str, Any] = {"records": records}
     checks = []
     secret = AESGCM.generate_key(256)
