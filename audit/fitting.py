@@ -10,6 +10,7 @@ little the rest, the log is read in pieces, so that whoever asks can stop betwee
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
@@ -29,11 +30,14 @@ _PROBE: Final = 500
 _MANY: Final = 100_000
 """A device with more entries than so is no longer looked up by itself."""
 
-_FIRST_PIECE: Final = 2_000
-_LAST_PIECE: Final = 8_000
-_GROWTH: Final = 4
-"""Entries of the lead that a piece looks at, at first and at most: so that what is found at once costs little, and a
-long search few statements."""
+_FIRST_PIECE: Final = 1_000
+_LAST_PIECE: Final = 64_000
+_GROWTH: Final = 2
+"""Entries of the lead that the first piece looks at, and any at most; and how many times as many as the last one did.
+What is found at once costs little, and a long search few statements."""
+
+_PIECE_SECONDS: Final = 0.15
+"""What a piece should take: a log that is in memory is read twenty times faster than one that is not."""
 
 _TOGETHER: Final = 20_000
 """What a tenant's reader asks for beside the tenant is read by where no more entries than so have it, all at once."""
@@ -99,7 +103,7 @@ def fitting(
         found = found.select_from(KEYED_ENTRY)
     found = found.order_by(line.place.desc() if backwards else line.place)
     whole = lead in _WHOLE or not _asked(wanted) - {lead, "start_time", "end_time"} or (discreet and lead != "tenant")
-    size = _FIRST_PIECE
+    size, began = _FIRST_PIECE, time.monotonic()
     for number, run in enumerate(reversed(runs) if backwards else runs, 1):
         low, high = _bounds(connection, line, run)
         while True:
@@ -113,7 +117,14 @@ def fitting(
                 break
             yield Piece(statement, cut.leaf_index)
             low, high = (low, cut.place - 1) if backwards else (cut.place + 1, high)
-            size = min(size * _GROWTH, _LAST_PIECE)
+            now = time.monotonic()
+            size, began = _next_size(size, now - began), now
+
+
+def _next_size(size: int, seconds: float) -> int:
+    """How many entries the next piece looks at, when `size` took so long to find, read and hand out."""
+    fitting_in = size * _PIECE_SECONDS / max(seconds, 1e-6)
+    return int(max(_FIRST_PIECE, min(fitting_in, size * _GROWTH, _LAST_PIECE)))
 
 
 def _asked(wanted: Filter) -> set[str]:

@@ -354,6 +354,21 @@ def test_no_question_makes_the_database_read_everything(
     assert any("TEMP B-TREE FOR ORDER BY" in step for step in plans) == (index in sorted_late), plans
 
 
+@pytest.mark.parametrize(
+    ("size", "seconds", "expected"),
+    [
+        (1000, 0.0, 2000),
+        (4000, 0.03, 8000),
+        (4000, 0.3, 2000),
+        (2000, 60.0, 1000),
+        (60_000, 0.01, 64_000),
+        (10_000, 0.1, 15_000),
+    ],
+)
+def test_pieces_take_about_the_same_time(size: int, seconds: float, expected: int) -> None:
+    assert fitting._next_size(size, seconds) == expected
+
+
 LEADS: dict[str, dict[str, Any]] = {
     "ix_audit_entry_job (": {"job": "j", "tenant": "acme", "asset": "acme/a1"},
     "ix_audit_entry_kind (": {"kind": Kind.ASSET_REVOKED, "tenant": "acme"},
