@@ -37,6 +37,7 @@ __all__ = [
     "newest_checkpoint",
     "parse_asset",
     "query",
+    "tip",
 ]
 
 DEFAULT_PAGE: Final = 100
@@ -176,6 +177,13 @@ def query(
             more = piece.end
             break
     return Page(_entries(connection, rows[:limit]), "" if more is None else cursor_after(wanted, more))
+
+
+def tip(connection: Connection) -> int | None:
+    """Index of the newest sequenced entry; None in an empty log."""
+    newest_first = select(AUDIT_ENTRY.c.leaf_index).where(AUDIT_ENTRY.c.leaf_index.is_not(None))
+    index: int | None = connection.scalar(newest_first.order_by(AUDIT_ENTRY.c.leaf_index.desc()).limit(1))
+    return index
 
 
 def get(connection: Connection, index: int) -> Entry:

@@ -130,15 +130,17 @@ def stream(
     seats.take(caller.tenant)
     try:
         with broker.read() as connection:
+            tip = query.tip(connection)
             if asked.newest:
                 page = query.newest(connection, wanted, limit=asked.newest)
             else:
                 page = reads.page_for(connection, caller, wanted, limit=PAGE, cursor=asked.cursor)
+        first = _Look(page, tip)
         detail = reads.asked_for(wanted) | {"stream": "follow" if asked.follow else "all"}
         began = reads.remember(broker, caller=caller, detail=detail)
         handed_out = 0
         try:
-            for batch in _batches(broker, caller, wanted, page, asked=asked, stop=stop):
+            for batch in _batches(broker, caller, wanted, first, asked=asked, stop=stop):
                 handed_out += len(batch.entries)
                 yield batch
                 if handed_out >= MAX_RECORDS:
@@ -151,11 +153,28 @@ def stream(
         seats.leave(caller.tenant)
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A page, and the index up to which the log was there when it was read, at least; None where it was empty."""
+
+    page: query.Page
+    tip: int | None
+
+    def cursor(self, wanted: query.Filter, before: str) -> str:
+        """Where to go on, after what went on at `before`: behind all that was looked at, whether it fitted or not."""
+        if self.page.next_cursor:
+            return self.page.next_cursor
+        seen = [entry.index for entry in self.page.entries[-1:]]
+        seen += [] if self.tip is None else [self.tip]
+        seen += [int(before.partition(".")[0])] if before else []
+        return query.cursor_after(wanted, max(seen)) if seen else ""
+
+
 def _batches(
     broker: Broker,
     caller: Principal,
     wanted: query.Filter,
-    page: query.Page,
+    look: _Look,
     *,
     asked: Asked,
     stop: Callable[[float], bool],
@@ -164,10 +183,7 @@ def _batches(
     spoke = time.monotonic()
     until = spoke + MAX_SECONDS
     while True:
-        if page.next_cursor:
-            cursor = page.next_cursor
-        elif page.entries:
-            cursor = query.cursor_after(wanted, page.entries[-1].index)
+        page, cursor = look.page, look.cursor(wanted, cursor)
         more = bool(page.next_cursor)
         complete = not more and not asked.follow
         if page.entries or complete or time.monotonic() - spoke >= KEEPALIVE:
@@ -176,4 +192,5 @@ def _batches(
         if complete or time.monotonic() >= until or stop(0.0 if more else POLL):
             return
         with broker.read() as connection:
-            page = reads.page_for(connection, caller, wanted, limit=PAGE, cursor=cursor)
+            tip = query.tip(connection)
+            look = _Look(reads.page_for(connection, caller, wanted, limit=PAGE, cursor=cursor), tip)
