@@ -6,6 +6,7 @@ would tell one tenant about another. A call that is not in `TABLE` must be in `E
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -400,7 +401,9 @@ def statements(factory: Factory) -> Iterator[list[str]]:
 
 
 def answer(call: Callable[[], Any], name: Any) -> tuple[Any, ...]:
-    """All that comes back but the name that was asked for, and the hash of a record that names it."""
+    """All that comes back but the name that was asked for, the hash of a record and the digest of a question that have
+    it, and how long the log is.
+    """
     texts = {bytes: lambda: (name.hex(),), str: lambda: (name,), int: lambda: (str(name),)}[type(name)]()
 
     def masked(data: bytes) -> bytes:
@@ -430,6 +433,10 @@ def answer(call: Callable[[], Any], name: Any) -> tuple[Any, ...]:
     for message in found if isinstance(found, list) else [found]:
         if "record_hash" in message.DESCRIPTOR.fields_by_name:
             message.ClearField("record_hash")
+        if "resume_token" in message.DESCRIPTOR.fields_by_name and message.complete:
+            # Where the log ended, which its public checkpoint says, and a digest of the question.
+            assert re.fullmatch(r"[0-9]+\.[0-9a-f]{16}", message.resume_token)
+            message.ClearField("resume_token")
     return tuple(
         masked(message.SerializeToString(deterministic=True))
         for message in (found if isinstance(found, list) else [found])
