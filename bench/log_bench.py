@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -164,6 +163,12 @@ def measure_proofs(engine: Engine, verifier: NoteVerifier, size: int) -> dict[st
     }
 
 
+def peak_bytes() -> int:
+    """The most memory that this program has held: unlike `ru_maxrss` it knows nothing of the process it came from."""
+    status = Path("/proc/self/status").read_text("ascii", "replace")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) * 1024
+
+
 def fsck(url: str, key: str, secret: bytes) -> dict[str, Any]:
     """Check a log in this process, which has done nothing else; `secret` opens what its payloads are sealed under."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -176,7 +181,7 @@ def fsck(url: str, key: str, secret: bytes) -> dict[str, Any]:
         "records": result.entries,
         "per_second": round(result.entries / wall),
         "per_cpu_second": round(result.entries / cpu),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mb": round(peak_bytes() / 1e6, 1),
     }
 
 
