@@ -20,7 +20,7 @@ from audit.errors import EntryNotFoundError, KeysNeededError, NotInitialisedErro
 from audit.filter import Filter, parse_asset
 from audit.fitting import fitting
 from audit.payload import KEYED_ENTRY, PAYLOAD_COLUMNS, Opened, PayloadReader
-from audit.records import Record
+from audit.records import MAX_INTEGER, Record
 from audit.tables import AUDIT_CHECKPOINT, AUDIT_ENTRY
 
 __all__ = [
@@ -162,7 +162,7 @@ def query(
     after: int | None = None
     if cursor:
         match = _CURSOR.match(cursor)
-        if not match or match[2] != wanted.digest():
+        if not match or match[2] != wanted.digest() or int(match[1]) > MAX_INTEGER:  # no log has so many entries
             raise QueryError("cursor: not one that this filter's last page ended with; begin again without it")
         after = int(match[1])
     rows: list[Any] = []

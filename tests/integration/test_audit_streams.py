@@ -164,6 +164,27 @@ def test_a_tenants_auditor_sees_the_tenants_only(busy: Factory) -> None:
     assert [record["tenant"] for record in reads(busy, actor="ours")] == ["acme"] * 4
 
 
+def test_a_tenants_auditor_learns_from_no_cursor_where_others_stand(
+    busy: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for another tenant's asset piece by piece, a broker ends its answers at the reader's own records."""
+    everything = busy.stubs("auditor").audit.QueryRecords(pb.QueryRecordsRequest(page_size=1000)).records
+    own = {each.leaf_index for each in everything if json.loads(each.payload)["tenant"] == "acme"}
+    profile = add_client(busy, Principal(Role.AUDITOR, "curious", "acme"))
+    monkeypatch.setattr(broker_reads, "PATIENCE", 0.0)
+    for name, value in (("_PROBE", 1), ("_FIRST_PIECE", 1), ("_LAST_PIECE", 1), ("_TOGETHER", 0)):
+        monkeypatch.setattr(fitting, name, value)
+    places, token = [], ""
+    while token or not places:
+        request = pb.QueryRecordsRequest(asset="globex/data", page_token=token)
+        answer = busy.stubs(profile).audit.QueryRecords(request)
+        assert not answer.records
+        token = answer.next_page_token
+        places.append(int(token.partition(".")[0] or -1))
+    assert len(places) > 2
+    assert set(places[:-1]) <= own
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

@@ -101,6 +101,17 @@ def test_cursors_belong_to_their_filter(engine: Engine, make_log: MakeLog) -> No
                 query(connection, Filter(), limit=limit)
 
 
+@pytest.mark.parametrize("index", [2**53, 2**63 - 1, 2**63, 10**19 - 1])
+def test_cursors_behind_any_log(any_engine: Engine, make_log: MakeLog, index: int) -> None:
+    """A number that no database takes is refused like any other cursor that no page ended with."""
+    make_log(any_engine, [2])
+    with any_engine.begin() as connection:
+        for wanted in (Filter(), Filter(asset="acme/llm"), Filter(start_time=1)):
+            with pytest.raises(QueryError, match="cursor"):
+                query(connection, wanted, cursor=cursor_after(wanted, index))
+            assert query(connection, wanted, cursor=cursor_after(wanted, 2**53 - 1)).entries == ()
+
+
 def test_filters_that_make_no_sense() -> None:
     with pytest.raises(QueryError, match="version"):
         Filter(version=1)
